@@ -2,7 +2,14 @@
 
 catalog     every family we export, once: name, type, help, labels, buckets
 cells       a worker's shared-memory segment: append-only slots with their labels
+allotment   which label set has which cells of a segment
 recorder    the hot path's verbs
+own_metrics what a process counts about itself, by the catalog's names
+base        the counts of workers that are gone
+rows        one organization's series, and how their values follow from cells
 snapshot    all workers' cells summed into one batch per organization
+process_metrics   process_* of every process, read from the outside
 collector   our families for any prometheus_client registry
+
+catalog, cells, allotment, own_metrics and recorder are what an edge worker imports: no numpy in them.
 """

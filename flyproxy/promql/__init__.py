@@ -1,7 +1,9 @@
 """PromQL over frames. Knows series; is handed a Storage to select from, never a database.
 
 engine      the one door: an expression, a storage and a time range in; a Result out
-parse       text to nodes, every error with its position
+parse       text to nodes, every error with its position; over lex (tokens), build (type rules), quoting, operators
+functions   the signatures of what may be called
+format      nodes back to text
 nodes       what an expression is made of (frozen)
 plan        equal selectors shared, windows and offsets worked out once
 evaluate    nodes to matrices, bottom-up, in blocks that fold into aggregations

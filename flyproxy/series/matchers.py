@@ -48,17 +48,18 @@ class Matcher:
 
 @lru_cache(maxsize=1024)
 def compiled_pattern(pattern: str) -> Callable[[str], bool]:
-    """An anchored RE2 match; literals and alternations of literals become a set look-up."""
+    """An anchored RE2 match where a dot is any character; alternations of literals become a set look-up."""
     words = pattern.split("|")
     if not any(character in word for word in words for character in r"\.+*?()[]{}^$"):
         return frozenset(words).__contains__
     if pattern in (".*", "^.*$"):
-        return lambda value: "\n" not in value
+        return lambda value: True
     if pattern in (".+", "^.+$"):
-        return lambda value: bool(value) and "\n" not in value
+        return bool
     options = re2.Options()
     options.log_errors = False
     options.never_capture = True
+    options.dot_nl = True  # as Prometheus 3: a dot is any character, line ends too
     try:
         expression = re2.compile(pattern, options=options)
     except re2.error as fault:

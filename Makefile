@@ -1,0 +1,50 @@
+# Everything a newcomer needs; `make help` lists it. Needs Linux, Python 3.11+ with venv, and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check bench docs clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "flyproxy needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "flyproxy needs Python's venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.demo      ## the front door with example apps in four regions and gentle traffic; ^C stops it
+	@exec $(BIN)/flyproxy demo
+
+test: $(VENV)/.test      ## every test; those that need an outside program say so where it is missing
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev      ## ruff, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict flyproxy tests bench examples
+
+bench: $(VENV)/.test      ## every benchmark, side by side with its peers (some minutes; needs haproxy, nginx, wrk)
+	$(BIN)/python bench/run_all.py
+
+docs: $(VENV)/.demo      ## write docs/metrics.md and docs/config.md anew from the catalog and the models
+	$(BIN)/python -m flyproxy.instrument.catalog > docs/metrics.md
+	$(BIN)/python -m flyproxy.config.reference > docs/config.md
+
+clean:            ## remove what was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,178 @@
+"""What needs more than one key to be judged: names that clash, names that must exist, doors that make sense.
+
+The checks read the values as written, not the models, so that they find their faults also where another key of the
+same file is wrong: a user sees every fault at once. What is not of the expected kind is passed over; the models
+have a sentence for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from flyproxy.config.document import Document
+from flyproxy.config.faults import Fault, Path, did_you_mean, one_of_these, written_path
+from flyproxy.config.names import Address, BadNameError, parse_address
+from flyproxy.config.quantities import BadQuantityError, parse_size
+from flyproxy.config.regions import ALIASES, LOCAL, shipped_keys
+from flyproxy.config.scalars import as_text, got
+
+DEFAULT_ORGANIZATION = "personal"
+DEFAULT_TELEMETRY_BIND = "127.0.0.1:9290"
+
+Check = Callable[[Document], Iterator[Fault]]
+
+
+def check_document(document: Document) -> list[Fault]:
+    """Every fault that lies between keys."""
+    return [fault for check in CHECKS for fault in check(document)]
+
+
+def _organizations(document: Document) -> Iterator[Fault]:
+    if _at(document.tree, ("organizations",)) == []:
+        yield document.fault(("organizations",), "at least one is wanted; leave the key out for 'personal'")
+    yield from _unique(document, _texts(document, "organizations", "*", "slug"), "the organization '{}'")
+    known = [text for _, text in _texts(document, "organizations", "*", "slug")] or [DEFAULT_ORGANIZATION]
+    for path, text in _texts(document, "apps", "*", "organization"):
+        if text not in known:
+            yield document.fault(path, f"unknown organization {got(text)}{one_of_these(text, known)}")
+
+
+def _app_names(document: Document) -> Iterator[Fault]:
+    yield from _unique(document, _texts(document, "apps", "*", "name"), "the app '{}'")
+    known = [text for _, text in _texts(document, "apps", "*", "name")]
+    for pattern in (("edge", "default_app"), ("listeners", "*", "app")):
+        for path, text in _texts(document, *pattern):
+            if text not in known:
+                yield document.fault(path, f"unknown app {got(text)}{one_of_these(text, known)}")
+
+
+def _hostnames(document: Document) -> Iterator[Fault]:
+    names = ((path, text.lower()) for path, text in _texts(document, "apps", "*", "hostnames", "*"))
+    yield from _unique(document, names, "the hostname '{}'")
+
+
+def _instances(document: Document) -> Iterator[Fault]:
+    ids = [(path, text.lower()) for path, text in _texts(document, "apps", "*", "instances", "*", "id")]
+    yield from _unique(document, ids, "the instance id '{}'")
+    with_id = {path[:-1] for path, _ in ids}
+    seen: dict[tuple[Path, str], Path] = {}
+    for path, text in _texts(document, "apps", "*", "instances", "*", "address"):
+        app, instance = path[:2], path[:-1]
+        first = seen.setdefault((app, text.lower()), instance)
+        if first != instance and not (instance in with_id and first in with_id):
+            sentence = f"the address '{text}' is given twice in this app; give each instance its own id"
+            yield document.fault(path, sentence)
+
+
+def _regions(document: Document) -> Iterator[Fault]:
+    own = list(_texts(document, "regions", "*", "key"))
+    yield from _unique(document, own, "the region '{}'")
+    for path, text in own:
+        if text in shipped_keys():
+            yield document.fault(path, f"the region '{text}' is known already, with its position")
+        if text in ALIASES:
+            yield document.fault(path, f"'{text}' is what Fly calls a group of regions")
+    known = sorted({LOCAL, *shipped_keys(), *(text for _, text in own)})
+    patterns = (("edge", "region"), ("listeners", "*", "region"), ("apps", "*", "instances", "*", "region"))
+    for pattern in patterns:
+        for path, text in _texts(document, *pattern):
+            if text not in known:
+                yield document.fault(path, f"unknown region {got(text)}{_region_hint(text, known)}")
+
+
+def _region_hint(text: str, known: list[str]) -> str:
+    if text.lower() in known:
+        return f"; did you mean '{text.lower()}'?"
+    return did_you_mean(text.lower(), known) or "; add it to 'regions' with its position"
+
+
+def _doors(document: Document) -> Iterator[Fault]:
+    if _at(document.tree, ("listeners",)) == []:
+        yield document.fault(("listeners",), "at least one is wanted; leave the key out for 0.0.0.0:8080")
+    for path, listener in _select(document.tree, ("listeners", "*")):
+        if not isinstance(listener, dict):
+            continue
+        handlers, app = listener.get("handlers", ["http"]), listener.get("app")
+        if handlers == [] and app is None:
+            sentence = "a raw TCP door (handlers: []) needs the app behind it: app: NAME"
+            yield document.fault((*path, "handlers"), sentence)
+        if isinstance(handlers, list) and "http" in handlers:
+            if app is not None:
+                sentence = "an http door finds its app by hostname; 'app' belongs to raw TCP (handlers: [])"
+                yield document.fault((*path, "app"), sentence)
+            if handlers.count("http") > 1:
+                yield document.fault((*path, "handlers", len(handlers) - 1), "the handler 'http' is given twice")
+
+
+def _binds(document: Document) -> Iterator[Fault]:
+    seen: dict[Address, Path] = {}
+    for path, address in _addresses(document, "listeners", "*", "bind"):
+        if address.port and address in seen:
+            yield document.fault(path, f"'{address}' is bound twice; first by {written_path(seen[address])}")
+        seen.setdefault(address, path)
+    for path, address in _addresses(document, "telemetry", "bind"):
+        for door, door_path in seen.items():
+            if address.port and address.port == door.port and _overlap(address.host, door.host):
+                yield document.fault(path, f"'{address}' is taken by {written_path(door_path)}, which binds '{door}'")
+    if not list(_texts(document, "telemetry", "bind")):
+        for door, path in seen.items():
+            if door.port == 9290 and _overlap("127.0.0.1", door.host):
+                sentence = f"'{door}' is taken by telemetry.bind, which is {DEFAULT_TELEMETRY_BIND} when not given"
+                yield document.fault(path, sentence)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or bool({one, other} & {"0.0.0.0", "::"})
+
+
+def _limits(document: Document) -> Iterator[Fault]:
+    head, line = _at(document.tree, ("limits", "head_bytes")), _at(document.tree, ("limits", "line_bytes"))
+    try:
+        head_bytes, line_bytes = parse_size(head or "32KiB"), parse_size(line or "8KiB")
+    except BadQuantityError:
+        return
+    if line_bytes > head_bytes:
+        path = ("limits", "line_bytes" if line else "head_bytes")
+        yield document.fault(path, f"line_bytes ({line or '8KiB'}) is larger than head_bytes ({head or '32KiB'})")
+
+
+CHECKS: tuple[Check, ...] = (_organizations, _app_names, _hostnames, _instances, _regions, _doors, _binds, _limits)
+
+
+def _unique(document: Document, texts: Iterable[tuple[Path, str]], what: str) -> Iterator[Fault]:
+    first: dict[str, Path] = {}
+    for path, text in texts:
+        if text in first:
+            yield document.fault(path, f"{what.format(text)} is given twice; first at {written_path(first[text])}")
+        first.setdefault(text, path)
+
+
+def _addresses(document: Document, *pattern: str) -> Iterator[tuple[Path, Address]]:
+    for path, text in _texts(document, *pattern):
+        try:
+            yield path, parse_address(text, port_zero=True)
+        except BadNameError:
+            continue
+
+
+def _texts(document: Document, *pattern: str) -> Iterator[tuple[Path, str]]:
+    for path, value in _select(document.tree, pattern):
+        text = as_text(value)
+        if text is not None:
+            yield path, text
+
+
+def _select(tree: object, pattern: tuple[str, ...], path: Path = ()) -> Iterator[tuple[Path, object]]:
+    """Every value a pattern finds: `("apps", "*", "name")`."""
+    if not pattern:
+        yield path, tree
+    elif pattern[0] == "*":
+        if isinstance(tree, list):
+            for index, item in enumerate(tree):
+                yield from _select(item, pattern[1:], (*path, index))
+    elif isinstance(tree, dict) and pattern[0] in tree:
+        yield from _select(tree[pattern[0]], pattern[1:], (*path, pattern[0]))
+
+
+def _at(tree: object, path: tuple[str, ...]) -> object:
+    return next((value for _, value in _select(tree, path)), None)

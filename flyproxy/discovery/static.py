@@ -1,0 +1,54 @@
+"""The instances a configuration names, as one numbered generation. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flyproxy.config.resolved import App, Instance, MetricsEndpoint, Resolved
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One `/metrics` of one instance, to be scraped."""
+
+    app: App
+    instance: Instance
+    endpoint: MetricsEndpoint
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT to dial; IPv6 in brackets."""
+        port = self.endpoint.port or self.instance.port
+        host = f"[{self.instance.host}]" if ":" in self.instance.host else self.instance.host
+        return f"{host}:{port}"
+
+    @property
+    def url(self) -> str:
+        """The whole URL."""
+        return f"http{'s' if self.endpoint.https else ''}://{self.address}{self.endpoint.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Which apps, instances and scrape targets exist; a higher number replaces a lower one whole."""
+
+    number: int
+    apps: tuple[App, ...]
+    targets: tuple[Target, ...]
+
+    def app_names(self) -> frozenset[str]:
+        """The names of the apps that exist."""
+        return frozenset(app.name for app in self.apps)
+
+    def instance_ids(self) -> frozenset[str]:
+        """The ids of the instances that exist, of all apps."""
+        return frozenset(instance.id for app in self.apps for instance in app.instances)
+
+
+def static_generation(number: int, resolved: Resolved) -> Generation:
+    """The generation of a resolved configuration: one target for each instance and metrics endpoint of its app."""
+    apps = resolved.edge.apps
+    targets = tuple(
+        Target(app, instance, endpoint) for app in apps for instance in app.instances for endpoint in app.metrics
+    )
+    return Generation(number, apps, targets)

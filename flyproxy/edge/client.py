@@ -1,0 +1,388 @@
+"""One client connection: its requests' bytes, one after the other, and how it ends.
+
+States: HEAD (idle, or part of a head), COUNTED and CHUNKED (a request's body), BUSY (the request is whole, its answer is
+not), TUNNEL, LINGER (answered and half closed: what still comes is thrown away for a moment, so that no RST overtakes the
+answer), CLOSED. While a request is busy the connection is read on, to notice a client that leaves; what it sends early
+(pipelining) waits, in order, within `limits.buffer_bytes`. Data in any state is tolerated: uvloop may deliver some after
+pause_reading.
+"""
+
+import asyncio
+
+from flyproxy.edge import faults
+from flyproxy.edge.faults import Fault, fault_of_status
+from flyproxy.edge.forwarding import OWNED, connection_suffix
+from flyproxy.edge.proxy import Exchange
+from flyproxy.edge.route import Doorway
+from flyproxy.edge.wire import half_close, reset, unlimited
+from flyproxy.edge.worker import BODY_RATE_NS, NEVER, Worker
+from flyproxy.http1.body import ChunkedBody
+from flyproxy.http1.faults import HttpFault
+from flyproxy.http1.head import RequestHead
+from flyproxy.instrument.recorder import EdgeRecorder
+
+HEAD, COUNTED, CHUNKED, BUSY, TUNNEL, LINGER, CLOSED = range(7)
+_NAMES = ("head", "counted", "chunked", "busy", "tunnel", "linger", "closed")
+
+LINGER_NS = 2_000_000_000
+"""How long a client may go on sending what nobody reads, after its last answer, nanoseconds."""
+_LIMITS = {413: "body_bytes", 414: "line_bytes", 431: "head_bytes"}
+
+
+class ClientConnection(asyncio.Protocol):
+    """Reads requests, hands them to exchanges, one at a time."""
+
+    __slots__ = (
+        "_begun_ns", "_body", "_body_from_ns", "_buffer", "_counted", "_door", "_exchange", "_free_ns", "_full", "_held",
+        "_left", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "deadline_ns", "eof_pending", "ip",
+        "suffix", "transport",
+    )  # fmt: skip
+
+    def __init__(self, worker: Worker, door: Doorway) -> None:
+        self._worker = worker
+        self._door = door
+        # of the connection
+        self.transport: asyncio.Transport
+        self.ip = ""
+        self.suffix = b""
+        self.deadline_ns = NEVER
+        self.blocked = False
+        self.eof_pending = False
+        self._counted: EdgeRecorder | None = None
+        self._state = HEAD
+        self._buffer: bytes | bytearray = b""
+        self._reading = False
+        self._full = False
+        self._held = False
+        self._unread = False
+        self._free_ns = 0
+        """When the last answer was over."""
+        # of a request
+        self._exchange: Exchange | None = None
+        self._begun_ns = 0
+        self._body: ChunkedBody | None = None
+        self._body_from_ns = 0
+        self._left = 0
+        self._taken = 0
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.ip} {_NAMES[self._state]}, {len(self._buffer)} bytes waiting>"
+
+    # the loop's verbs
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        worker = self._worker
+        self.transport = unlimited(transport)
+        peer = transport.get_extra_info("peername")
+        self.ip = peer[0].removeprefix("::ffff:") if peer else "unknown"
+        self.suffix = connection_suffix(self.ip, self._door.port, self._door.region)
+        now_ns = self._begun_ns = worker.monotonic_ns()
+        self.deadline_ns = now_ns + worker.idle_ns
+        worker.joined(self)
+        if len(worker.clients) > worker.connections_max:
+            worker.process.limit_reached("connections")
+            self._refuse(faults.CONNECTION_LIMIT)
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == HEAD:
+            if self._buffer:
+                self._buffer += data
+            else:
+                self._buffer = data
+                self._begun_ns = self._worker.monotonic_ns()
+            self._read_requests()
+        elif state == COUNTED or state == CHUNKED:
+            self._body_arrived(data)
+        elif state == BUSY:
+            self._pipelined(data)
+        elif state == TUNNEL and self._exchange is not None:
+            self._exchange.tunnel_from_client(data)
+        else:
+            self._throw_away(len(data))
+
+    def eof_received(self) -> bool:
+        exchange = self._exchange
+        if exchange is None:
+            return False
+        if self._state == TUNNEL:
+            exchange.tunnel_client_ended()
+            return self._state == TUNNEL
+        exchange.client_gone()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        worker = self._worker
+        self._state = CLOSED
+        self.deadline_ns = NEVER
+        worker.left(self)
+        worker.stalled.pop(self, None)
+        if self._exchange is not None:
+            self._exchange.client_gone()
+        if self._buffer:
+            self._throw_away(len(self._buffer))
+        if self._counted is None:
+            self._counted = self._door.unmatched.edge
+            self._counted.connected()
+        self._counted.disconnected()
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+        worker = self._worker
+        worker.stalled[self] = self.transport.get_write_buffer_size(), worker.monotonic_ns() + worker.write_ns
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        self._worker.stalled.pop(self, None)
+        if self.eof_pending:
+            self.eof_pending = False
+            half_close(self.transport)
+        if self._exchange is not None:
+            self._exchange.client_drained()
+
+    # the ticker's verbs
+
+    def expired(self, now_ns: int) -> None:
+        process = self._worker.process
+        self.deadline_ns = NEVER
+        if self._state == HEAD and self._buffer:
+            process.limit_reached("head_timeout")
+            self._refuse(faults.HEAD_TIMEOUT)
+        elif self._state in (COUNTED, CHUNKED) and self._exchange is not None:
+            process.limit_reached("body_timeout")
+            self._exchange.fail(faults.BODY_TIMEOUT)
+        elif self._state == HEAD:
+            if not self._worker.draining:
+                process.limit_reached("idle_timeout")
+            self._close()
+        elif self._state == LINGER:
+            self.abort()
+
+    def unsent_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def write_stalled(self) -> None:
+        if self._exchange is not None:
+            self._exchange.fail(faults.SLOW_READER)
+        else:
+            self.abort()
+
+    def leave_soon(self, deadline_ns: int) -> None:
+        """The front door goes down, or this door does: between requests, wait no longer than this."""
+        if self._state == HEAD and not self._buffer:
+            self.deadline_ns = min(self.deadline_ns, deadline_ns)
+
+    def cut_off(self) -> None:
+        if self._exchange is not None:
+            self._exchange.fail(faults.DRAINED)
+        if self._state != CLOSED:
+            self._close()
+
+    # requests
+
+    def _read_requests(self) -> None:
+        """All requests the buffer holds whole, as far as each one's answer is there before the next."""
+        worker = self._worker
+        self._reading = True
+        while self._state == HEAD and self._buffer:
+            buffer = self._buffer
+            try:
+                head = worker.request_parser.parse(buffer)
+            except HttpFault as fault:
+                if fault.status in _LIMITS:
+                    worker.process.limit_reached(_LIMITS[fault.status])
+                self._refuse(fault_of_status(fault.status), fault.reason)
+                break
+            if head is None:
+                if isinstance(buffer, bytes):
+                    self._buffer = bytearray(buffer)
+                self.deadline_ns = max(self._begun_ns, self._free_ns) + worker.head_ns
+                break
+            self._request(head, buffer)
+        self._reading = False
+        if self._full and len(self._buffer) <= worker.buffer_bytes:
+            self._full = False
+            self._steer()
+
+    def _request(self, head: RequestHead, buffer: bytes | bytearray) -> None:
+        door = self._door
+        route = door.router.route(head.host) or door.unmatched
+        if self._counted is None and route is not door.unmatched:
+            self._counted = route.edge
+            route.edge.connected()
+        exchange = self._exchange = Exchange(self._worker, door, self, route, head, self._begun_ns)
+        rest = buffer[head.size :] if len(buffer) != head.size else b""
+        if head.content_length <= 0 and not head.chunked:
+            self._state = BUSY
+            self._buffer = rest
+            self.deadline_ns = NEVER
+            exchange.begin(b"", whole=True)
+            return
+        self._buffer = b""
+        self._begin_body(head)
+        try:
+            part = self._take(bytes(rest))
+        except HttpFault as fault:
+            exchange.bytes_in += len(rest)
+            exchange.fail(fault_of_status(fault.status), reason=fault.reason)
+            return
+        exchange.begin(part, whole=self._state == BUSY)
+        self._check_body_size(exchange)
+
+    def _begin_body(self, head: RequestHead) -> None:
+        worker = self._worker
+        self._taken = 0
+        self._body_from_ns = worker.now_ns
+        self.deadline_ns = worker.now_ns + worker.body_ns
+        if head.chunked:
+            self._state = CHUNKED
+            self._body = ChunkedBody(worker.head_limits, owned=OWNED)
+        else:
+            self._state = COUNTED
+            self._left = head.content_length
+
+    def _body_arrived(self, data: bytes) -> None:
+        exchange, worker = self._exchange, self._worker
+        if exchange is None:
+            self._throw_away(len(data))
+            return
+        try:
+            part = self._take(data)
+        except HttpFault as fault:
+            exchange.bytes_in += len(data)
+            exchange.fail(fault_of_status(fault.status), reason=fault.reason)
+            return
+        if not self._held and self._state != BUSY:
+            steady_ns = self._body_from_ns + worker.body_ns + self._taken * BODY_RATE_NS
+            self.deadline_ns = min(worker.now_ns + worker.body_ns, steady_ns)
+        exchange.body_arrived_from_client(part, whole=self._state == BUSY)
+        self._check_body_size(exchange)
+
+    def _take(self, data: bytes) -> bytes:
+        """The part of these bytes that is the body's; when it ends here the rest waits and the state is BUSY."""
+        if self._state == COUNTED:
+            taken = min(self._left, len(data))
+            self._left -= taken
+            whole = not self._left
+        else:
+            assert self._body is not None
+            taken = self._body.feed(data)
+            whole = self._body.complete
+        self._taken += taken
+        if whole:
+            self._state = BUSY
+            self.deadline_ns = NEVER
+        if taken == len(data):
+            return data
+        self._pipelined(data[taken:])
+        return data[:taken]
+
+    def _check_body_size(self, exchange: Exchange) -> None:
+        """A chunked body says only as it comes how long it is."""
+        limit, body = self._worker.body_bytes, self._body
+        if body is not None and limit is not None and self._exchange is exchange and body.content > limit:
+            exchange.body_too_large(limit)
+
+    def _pipelined(self, data: bytes) -> None:
+        """The beginning of the next request, or all of it, while this one is busy."""
+        if not self._buffer:
+            self._begun_ns = self._worker.monotonic_ns()
+            self._buffer = bytearray(data)
+        else:
+            self._buffer += data
+        if len(self._buffer) > self._worker.buffer_bytes and not self._full:
+            self._full = True
+            self._steer()
+
+    def _refuse(self, fault: Fault, reason: str = "") -> None:
+        """Answer what is no request; it counts under no app."""
+        door, buffer = self._door, self._buffer
+        self._buffer = b""
+        self._unread = True
+        self._state = BUSY
+        nobody = RequestHead(b"", b"", 1, b"", b"", [], None, -1, False, False, False, None, False, len(buffer))
+        self._exchange = Exchange(self._worker, door, self, door.unmatched, nobody, self._begun_ns)
+        self._exchange.fail(fault, reason=reason)
+
+    # the exchange's verbs
+
+    def hold(self, *, held: bool) -> None:
+        if held == self._held:
+            return
+        self._held = held
+        worker = self._worker
+        if self._state in (COUNTED, CHUNKED):
+            # the client is not to blame for the wait: its time begins anew
+            self._taken, self._body_from_ns = 0, worker.monotonic_ns()
+            self.deadline_ns = NEVER if held else self._body_from_ns + worker.body_ns
+        self._steer()
+
+    def start_tunnel(self) -> bytes:
+        self._state = TUNNEL
+        early, self._buffer = bytes(self._buffer), b""
+        if self._full:
+            self._full = False
+            self._steer()
+        return early
+
+    def half_close(self) -> None:
+        if self.blocked:
+            self.eof_pending = True
+        else:
+            half_close(self.transport)
+
+    def abort(self) -> None:
+        self._state = CLOSED
+        self.deadline_ns = NEVER
+        reset(self.transport)
+
+    def exchange_over(self, now_ns: int, *, keep: bool) -> None:
+        self._exchange = None
+        self._body = None
+        state = self._state
+        if state == CLOSED:
+            return
+        if self._held:
+            self._held = False
+            self._steer()
+        if keep and state == BUSY:
+            self._state = HEAD
+            self._free_ns = now_ns
+            self.deadline_ns = now_ns + self._worker.idle_ns
+            if self._buffer and not self._reading:
+                self._read_requests()
+        elif self._unread or self._buffer or state in (COUNTED, CHUNKED):
+            self._linger(now_ns)
+        else:
+            self._close()
+
+    # endings
+
+    def _linger(self, now_ns: int) -> None:
+        self._state = LINGER
+        self.deadline_ns = now_ns + LINGER_NS
+        if self._full:
+            self._full = False
+            self._steer()
+        if self._buffer:
+            early, self._buffer = len(self._buffer), b""
+            self._throw_away(early)
+        self.half_close()
+
+    def _close(self) -> None:
+        self._state = CLOSED
+        self.deadline_ns = NEVER
+        self.transport.close()
+
+    def _throw_away(self, size: int) -> None:
+        """Bytes that belong to no request are counted all the same: for the app of the connection."""
+        (self._counted or self._door.unmatched.edge).transferred(size, 0)
+
+    def _steer(self) -> None:
+        """Read, unless somebody cannot take more."""
+        if self.transport.is_closing():
+            return
+        if self._held or self._full:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()

@@ -1,0 +1,124 @@
+"""The head that goes on (pure): a rebuilt first line, the lines that were validated, then ours.
+
+To the instance: what Fly's proxy says about the client (fly.md 6.3). Nobody in front of us is believed yet, so whatever a
+client claims in one of `OWNED` is dropped and said anew. `Via` is a list: the client's stays, ours follows (RFC 9110 7.6.3).
+To the client: `Server` is ours, `Via` is appended, and the request's id, so that a page and a log line can be matched.
+"""
+
+from flyproxy import __version__
+from flyproxy.http1.head import RequestHead, ResponseHead
+
+OWNED = frozenset(
+    name.encode()
+    for name in (
+        "fly-client-ip fly-forwarded-port fly-forwarded-proto fly-forwarded-ssl fly-region fly-request-id "
+        "fly-traceparent fly-tracestate fly-dispatch-start fly-replay-src fly-replay-failed fly-replay-cache-status "
+        "fly-preferred-instance-unavailable forwarded traceparent x-forwarded-by x-forwarded-for x-forwarded-host "
+        "x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-scheme x-forwarded-server x-forwarded-ssl "
+        "x-original-url x-real-ip x-request-start x-rewrite-url"
+    ).split()
+)
+"""Request headers that only a front door may set; lower case."""
+
+SERVER = b"flyproxy/" + __version__.encode()
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+"""Methods that may be sent again when nothing came back (RFC 9110 9.2.2); only ever done without a body."""
+
+
+def connection_suffix(client_ip: str, door_port: int, region: str) -> bytes:
+    """The lines every request of one client connection gets, each with its CRLF."""
+    ip, port = client_ip.encode("ascii", "replace"), b"%d" % door_port
+    return b"".join(
+        b"%b: %b\r\n" % line
+        for line in (
+            (b"Fly-Client-IP", ip),
+            (b"Fly-Forwarded-Port", port),
+            (b"Fly-Forwarded-Proto", b"http"),
+            (b"Fly-Forwarded-Ssl", b"off"),
+            (b"Fly-Region", region.encode("ascii", "replace")),
+            (b"X-Forwarded-For", ip),
+            (b"X-Forwarded-Proto", b"http"),
+            (b"X-Forwarded-Port", port),
+            (b"X-Forwarded-SSL", b"off"),
+            (b"Via", b"1.1 flyproxy"),
+        )
+    )
+
+
+def request_head(
+    head: RequestHead, host: bytes, suffix: bytes, request_id: bytes, start_us: int, traceparent: bytes
+) -> bytes:
+    """The request head for the instance, always HTTP/1.1 on a connection that stays open."""
+    if head.content_length >= 0:
+        framing = b"Content-Length: %d\r\n" % head.content_length
+    elif head.chunked:
+        framing = b"Transfer-Encoding: chunked\r\n"
+    else:
+        framing = b""
+    if head.upgrade is not None:
+        framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+    elif head.te_trailers:
+        framing += b"Connection: TE\r\nTE: trailers\r\n"
+    lines = head.lines
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b%bFly-Request-Id: %b\r\nX-Request-Start: t=%d\r\n%b\r\n" % (
+        head.method,
+        head.target,
+        host,
+        b"\r\n".join(lines),
+        b"\r\n" if lines else b"",
+        framing,
+        suffix,
+        request_id,
+        start_us,
+        b"Fly-Traceparent: %b\r\nTraceparent: %b\r\n" % (traceparent, traceparent),
+    )
+
+
+_RESPONSE_SUFFIX = b"Server: %b\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: " % SERVER
+
+
+def response_head(head: ResponseHead, request_id: bytes, *, close: bool, keep_alive_said: bool, dechunk: bool) -> bytes:
+    """The final response head for the client.
+
+    `close` says `Connection: close`; `keep_alive_said` answers an HTTP/1.0 client that asked to stay; `dechunk` leaves
+    out a chunked framing that the client cannot read.
+    """
+    lines = [line for line in head.lines if line[:7].lower() != b"server:"]
+    if head.content_length >= 0:
+        lines.append(b"Content-Length: %d" % head.content_length)
+    elif head.chunked and not dechunk:
+        lines.append(b"Transfer-Encoding: chunked")
+    if head.upgrade is not None:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
+    elif close:
+        lines.append(b"Connection: close")
+    elif keep_alive_said:
+        lines.append(b"Connection: keep-alive")
+    lines.append(_RESPONSE_SUFFIX)
+    return b"HTTP/1.1 %d %b\r\n%b%b\r\n\r\n" % (head.status, head.reason, b"\r\n".join(lines), request_id)
+
+
+def is_event_stream(lines: list[bytes]) -> bool:
+    """Whether an answer is a stream of server-sent events, by its header lines."""
+    for line in lines:
+        if line[:13].lower() == b"content-type:":
+            return b"text/event-stream" in line.lower()
+    return False
+
+
+def interim_head(head: ResponseHead) -> bytes:
+    """A 1xx answer on its way to the client."""
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, b"".join(line + b"\r\n" for line in head.lines))
+
+
+def own_response(status: int, title: str, lines: list[bytes], body: bytes, *, close: bool, bodiless: bool) -> bytes:
+    """An answer of our own; `lines` without CRLF; `bodiless` for HEAD: the length stands, the body does not."""
+    head = b"HTTP/1.1 %d %b\r\n%b\r\nContent-Length: %d\r\nServer: %b\r\nVia: 1.1 flyproxy\r\n%b\r\n" % (
+        status,
+        title.encode("ascii"),
+        b"\r\n".join(lines),
+        len(body),
+        SERVER,
+        b"Connection: close\r\n" if close else b"",
+    )
+    return head if bodiless else head + body

@@ -1,0 +1,94 @@
+"""One place an app runs: its address, its load, its idle connections, and how to dial it.
+
+Dialling is the only task of the request path. It is told to whoever waits by `dialled` or `dial_failed`, exactly once,
+unless the waiter cancels.
+"""
+
+import asyncio
+import errno
+from typing import Protocol
+
+from flyproxy.config import resolved
+from flyproxy.edge import faults
+from flyproxy.edge.faults import Fault
+from flyproxy.edge.pool import Pool
+from flyproxy.edge.upstream import UpstreamConnection
+from flyproxy.edge.worker import Worker
+from flyproxy.instrument.recorder import InstanceRecorder
+
+_UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
+
+
+class Waiter(Protocol):
+    """Whoever wants the connection."""
+
+    def dialled(self, upstream: UpstreamConnection) -> None: ...
+
+    def dial_failed(self, fault: Fault, why: str) -> None: ...
+
+
+class Instance:
+    """An instance as one worker knows it; kept across generations as long as the configuration keeps it."""
+
+    __slots__ = ("_worker", "address", "host", "id", "pool", "port", "recorder", "region")
+
+    def __init__(self, worker: Worker, settings: resolved.Instance, recorder: InstanceRecorder) -> None:
+        self._worker = worker
+        self.id = settings.id
+        self.region = settings.region
+        self.host = settings.host
+        self.port = settings.port
+        self.address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        self.recorder = recorder
+        self.pool: Pool[UpstreamConnection] = Pool()
+
+    def __repr__(self) -> str:
+        return f"<Instance {self.id} {self.region} {self.address}: {self.load} in flight, {self.pool!r}>"
+
+    @property
+    def load(self) -> int:
+        """Requests and connections given to it and not finished, by this worker."""
+        return self.recorder.in_flight
+
+    def dial(self, waiter: Waiter) -> "asyncio.Task[None]":
+        """Open a connection and tell the waiter; the waiter keeps the task and cancels it when it waits no more."""
+        return self._worker.loop.create_task(self._dial(waiter))
+
+    def tidy(self, now_ns: int) -> None:
+        """Close what has been idle for too long."""
+        for connection in self.pool.expired(now_ns):
+            connection.close()
+
+    def retire(self) -> None:
+        """The configuration has it no more: nothing is kept, what is under way goes on."""
+        for connection in self.pool.close():
+            connection.close()
+
+    async def _dial(self, waiter: Waiter) -> None:
+        worker = self._worker
+        begun_ns = worker.monotonic_ns()
+        try:
+            async with asyncio.timeout(worker.connect_s):
+                _, upstream = await worker.loop.create_connection(
+                    lambda: UpstreamConnection(worker, self.pool, self.recorder, begun_ns), self.host, self.port
+                )
+        except TimeoutError:
+            worker.process.limit_reached("connect_timeout")
+            waiter.dial_failed(faults.CONNECT_TIMEOUT, f"{self.address}: no connection within {worker.connect_s:g} s")
+        except OSError as refusal:
+            waiter.dial_failed(dial_fault(refusal.errno), f"{self.address}: {refusal.strerror or refusal}")
+        else:
+            waiter.dialled(upstream)
+
+
+def dial_fault(number: int | None) -> Fault:
+    """The fault of a connection that could not be opened, by errno."""
+    if number == errno.ECONNREFUSED:
+        return faults.REFUSED
+    if number in _UNREACHABLE:
+        return faults.UNREACHABLE
+    if number == errno.ETIMEDOUT:
+        return faults.CONNECT_TIMEOUT
+    if number in (errno.ECONNRESET, errno.ECONNABORTED):
+        return faults.RESET
+    return faults.CONNECT_IO

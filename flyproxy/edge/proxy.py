@@ -1,0 +1,512 @@
+"""The life of one request, top to bottom.
+
+  begin      it is routed; bounds are checked
+  _pick      an instance is chosen, a connection leased or dialled; a refused dial chooses again, TRIES_MAX in all
+  _forward   the head goes on, with what is there of the body; more body follows as it comes
+  answered   the instance's head goes to the client, then the body as it comes; 101 makes a tunnel
+  _finish    counted once, logged once, whichever way it ended
+
+Ways to end early: `fail` (a coded fault: an answer of our own, or a break-off when the answer has begun) and
+`client_gone` (499). A request that got no byte of an answer on a connection that had served before is sent again once,
+if it is idempotent and has no body: then the instance had hung up before it could have read it.
+
+Waiting bytes are bounded both ways: while one side does not take more than `limits.buffer_bytes`, the other is not read.
+"""
+
+import asyncio
+from typing import Protocol
+
+from flyproxy.edge import faults
+from flyproxy.edge.access_log import Entry
+from flyproxy.edge.balancer import choose
+from flyproxy.edge.dechunk import Dechunker
+from flyproxy.edge.faults import CLIENT_CLOSED_REQUEST, Blame, Fault
+from flyproxy.edge.forwarding import IDEMPOTENT, interim_head, is_event_stream, own_response, request_head, response_head
+from flyproxy.edge.instance import Instance
+from flyproxy.edge.request_ids import is_traceparent
+from flyproxy.edge.route import Doorway, Route
+from flyproxy.edge.upstream import UpstreamConnection
+from flyproxy.edge.worker import NEVER, Worker
+from flyproxy.http1.head import RequestHead, ResponseHead
+
+TRIES_MAX = 3
+"""Instances dialled for one request."""
+
+
+class ClientSide(Protocol):
+    """What a request knows of the connection it came on."""
+
+    transport: asyncio.Transport
+    ip: str
+    suffix: bytes
+    """Header lines of this connection for the instance."""
+    blocked: bool
+    """The last write was not taken whole."""
+
+    def hold(self, *, held: bool) -> None:
+        """Read no more of the request's body, or read again."""
+        ...
+
+    def start_tunnel(self) -> bytes:
+        """Everything from here on is the tunnel's; returns what came early."""
+        ...
+
+    def half_close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def exchange_over(self, now_ns: int, *, keep: bool) -> None:
+        """The request is finished; `keep`: the connection may bring another."""
+        ...
+
+
+class Exchange:
+    """One request and its answer. Refers to the connections it uses, and they to it; `_finish` cuts both."""
+
+    __slots__ = (
+        "_answer_begun", "_client", "_client_ended", "_continued", "_dechunker", "_dial", "_door", "_duration_ns",
+        "_fault", "_flushing", "_head", "_held", "_instance", "_instance_ended", "_instance_id", "_instance_ns", "_keep",
+        "_over", "_recorded", "_replayed", "_reported", "_request_id", "_request_whole", "_route", "_sent_ns",
+        "_started_ns", "_status", "_streaming", "_tried", "_upstream", "_waiting", "_why", "_worker", "bytes_in",
+        "bytes_out", "bytes_sent", "method",
+    )  # fmt: skip
+
+    def __init__(
+        self, worker: Worker, door: Doorway, client: ClientSide, route: Route, head: RequestHead, started_ns: int
+    ) -> None:
+        self._worker = worker
+        self._door = door
+        self._client = client
+        self._route = route
+        self._head = head
+        self.method = head.method
+        self._started_ns = started_ns
+        self._request_id = worker.ids.ulid(worker.unix_ms(started_ns)) + door.request_id_suffix
+        # the request
+        self.bytes_in = head.size
+        self._request_whole = False
+        self._waiting = b""
+        # the instance
+        self._tried: tuple[Instance, ...] = ()
+        self._replayed = False
+        self._instance: Instance | None = None
+        self._instance_id: str | None = None
+        self._dial: asyncio.Task[None] | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._sent_ns = 0
+        self.bytes_sent = 0
+        # the answer
+        self._continued = False
+        self._answer_begun = False
+        self._status = 0
+        self._keep = False
+        self._dechunker: Dechunker | None = None
+        self._held = False
+        self._flushing = False
+        self.bytes_out = 0
+        # what is counted
+        self._recorded = False
+        self._streaming = False
+        self._client_ended = self._instance_ended = False
+        self._reported = (0, 0, 0, 0)
+        self._duration_ns = 0
+        self._instance_ns: int | None = None
+        self._fault: Fault | None = None
+        self._why: str | None = None
+        self._over = False
+
+    # 1. in: from the client
+
+    def begin(self, body: bytes, *, whole: bool) -> None:
+        """The head has arrived, with `body`, the part of the body that came with it; `whole`: that was all."""
+        self._request_whole = whole
+        self.bytes_in += len(body)
+        self._waiting = body
+        if self._route is self._door.unmatched:
+            self.fail(faults.UNKNOWN_HOST, host_named=True)
+            return
+        limit = self._worker.body_bytes
+        if limit is not None and self._head.content_length > limit:
+            self.body_too_large(limit)
+            return
+        self._pick()
+
+    def body_arrived_from_client(self, data: bytes, *, whole: bool) -> None:
+        """More of the request's body."""
+        self.bytes_in += len(data)
+        self._request_whole = whole
+        upstream = self._upstream
+        if upstream is None:
+            self._waiting += data
+            if len(self._waiting) > self._worker.buffer_bytes:
+                self._client.hold(held=True)
+            return
+        self._to_instance(upstream, data)
+        if whole and not self._answer_begun and self._upstream is not None:
+            upstream.deadline_ns = self._worker.monotonic_ns() + self._worker.response_ns
+
+    def body_too_large(self, limit: int) -> None:
+        """`limits.body_bytes` is exceeded, announced or in fact."""
+        self._worker.process.limit_reached("body_bytes")
+        self.fail(faults.BODY_TOO_LARGE, reason=f"At most {limit} bytes are taken.")
+
+    # 2. on: to an instance
+
+    def _pick(self) -> None:
+        instance = choose(self._route.tiers, self._tried, self._worker.random)
+        if instance is None:
+            self.fail(faults.NO_INSTANCE, "the app has no instances")
+            return
+        self._instance = instance
+        instance.recorder.started()
+        upstream = None if self._replayed else instance.pool.lease()
+        while upstream is not None and upstream.transport.is_closing():
+            upstream = instance.pool.lease()
+        if upstream is None:
+            self._dial = instance.dial(self)
+        else:
+            self._forward(upstream)
+
+    def dialled(self, upstream: UpstreamConnection) -> None:
+        """A new connection is there."""
+        self._dial = None
+        self._forward(upstream)
+
+    def dial_failed(self, fault: Fault, why: str) -> None:
+        """Nothing was sent, so any request may try another instance."""
+        self._dial = None
+        assert self._instance is not None
+        self._tried = (*self._tried, self._instance)
+        self._leave_instance()
+        exhausted = len(self._tried) >= TRIES_MAX
+        if exhausted:
+            self._worker.process.limit_reached("retries")
+        if exhausted or choose(self._route.tiers, self._tried, self._worker.random) is None:
+            self.fail(fault if len(self._tried) == 1 else faults.TRIES_EXHAUSTED, why)
+        else:
+            self._pick()
+
+    def _forward(self, upstream: UpstreamConnection) -> None:
+        worker, head, instance = self._worker, self._head, self._instance
+        assert instance is not None
+        self._upstream = upstream
+        self._instance_id = instance.id
+        upstream.begin(self)
+        traceparent = head.owned.get(b"traceparent") if head.owned is not None else None
+        if traceparent is None or not is_traceparent(traceparent):
+            traceparent = worker.ids.traceparent()
+        data = request_head(
+            head,
+            head.host_line_value or self._route.host,
+            self._client.suffix,
+            self._request_id,
+            self._started_ns // 1000 + worker.unix_offset_us,
+            traceparent,
+        )
+        if self._waiting:
+            data += self._waiting
+            self._waiting = b""
+            self._client.hold(held=False)
+        self._sent_ns = now_ns = worker.monotonic_ns()
+        if self._request_whole:
+            upstream.deadline_ns = now_ns + worker.response_ns
+        self._to_instance(upstream, data)
+
+    def _to_instance(self, upstream: UpstreamConnection, data: bytes) -> None:
+        self.bytes_sent += len(data)
+        upstream.transport.write(data)
+        if upstream.blocked and upstream.unsent_bytes() > self._worker.buffer_bytes:
+            self._client.hold(held=True)
+
+    def upstream_drained(self) -> None:
+        self._client.hold(held=False)
+
+    def upstream_failed(self, fault: Fault, why: str) -> None:
+        """The connection broke, or what came over it did."""
+        upstream, head = self._upstream, self._head
+        assert upstream is not None
+        bodiless = head.content_length <= 0 and not head.chunked
+        stale = fault is faults.RESET and upstream.reused and not self._replayed
+        if stale and bodiless and head.method in IDEMPOTENT:
+            self._replayed = True
+            self._leave_instance()
+            self._pick()
+        else:
+            self.fail(fault, f"{self._instance.address if self._instance else ''}: {why}")
+
+    # 3. back: to the client
+
+    def interim(self, head: ResponseHead) -> bool:
+        if head.status == 100:
+            if self._continued or not self._head.expect_continue:
+                return False
+            self._continued = True
+        if self._head.minor:
+            self._to_client(interim_head(head))
+        return True
+
+    def answered(self, head: ResponseHead, body: bytes, *, over: bool) -> None:
+        upstream, request, worker = self._upstream, self._head, self._worker
+        assert upstream is not None
+        if head.upgrade is not None and request.upgrade is None:
+            self.fail(faults.BAD_RESPONSE, "an unasked 101")
+            return
+        measured = not head.has_body or head.content_length >= 0
+        dechunk = head.chunked and not request.minor
+        self._keep = (
+            request.keep_alive
+            and self._request_whole
+            and (measured or (head.chunked and not dechunk))
+            and not worker.draining
+            and not self._door.closing
+        )
+        self._status = head.status
+        self._answer_begun = True
+        data = response_head(
+            head, self._request_id, close=not self._keep, keep_alive_said=not request.minor, dechunk=dechunk
+        )
+        if dechunk and head.has_body:
+            self._dechunker = Dechunker()
+            body = self._dechunker.feed(body)
+        if over:
+            self._to_client(data + body if body else data)
+            self._answer_over()
+        elif head.upgrade is not None:
+            self._tunnel(upstream, data, body)
+        else:
+            if not measured and is_event_stream(head.lines):
+                self._record_at_head()
+            upstream.deadline_ns = NEVER if self._streaming else worker.monotonic_ns() + worker.response_ns
+            self._to_client(data + body if body else data)
+
+    def body_arrived(self, body: bytes, *, over: bool) -> None:
+        if self._dechunker is not None:
+            body = self._dechunker.feed(body)
+        if body:
+            self._to_client(body)
+        if over:
+            self._answer_over()
+        elif not self._streaming and not self._held and self._upstream is not None:
+            self._upstream.deadline_ns = self._worker.now_ns + self._worker.response_ns
+
+    def _to_client(self, data: bytes) -> None:
+        client = self._client
+        self.bytes_out += len(data)
+        client.transport.write(data)
+        if client.blocked and not self._held and self._upstream is not None:
+            unsent = client.transport.get_write_buffer_size()
+            if unsent > self._worker.buffer_bytes:
+                self._held = True
+                self._upstream.hold(held=True)
+                self._upstream.deadline_ns = NEVER
+
+    def client_drained(self) -> None:
+        """The client has taken everything written so far."""
+        if self._flushing:
+            self._finish(self._worker.monotonic_ns())
+        elif self._held and self._upstream is not None:
+            self._held = False
+            if not self._streaming:
+                self._upstream.deadline_ns = self._worker.now_ns + self._worker.response_ns
+            self._upstream.hold(held=False)
+
+    def _answer_over(self) -> None:
+        upstream = self._upstream
+        assert upstream is not None
+        now_ns = self._worker.monotonic_ns()
+        if self._held:
+            self._held = False
+            upstream.hold(held=False)
+        self._leave_instance(now_ns)
+        upstream.let_go(now_ns, request_whole=self._request_whole)
+        self._flush(now_ns)
+
+    def _flush(self, now_ns: int) -> None:
+        if self._client.blocked:
+            self._flushing = True  # over when the last byte is the kernel's: client_drained
+        else:
+            self._finish(now_ns)
+
+    # 4. a tunnel
+
+    def _tunnel(self, upstream: UpstreamConnection, data: bytes, body: bytes) -> None:
+        self._to_client(data)
+        self._record_at_head()
+        upstream.deadline_ns = NEVER
+        early = self._client.start_tunnel()
+        if body:
+            self._to_client(body)
+        if early:
+            self.tunnel_from_client(early)
+
+    def tunnel_from_client(self, data: bytes) -> None:
+        """Bytes for the instance."""
+        upstream = self._upstream
+        if upstream is not None:
+            self.bytes_in += len(data)
+            self._to_instance(upstream, data)
+            if self._instance_ended:
+                upstream.deadline_ns = self._worker.now_ns + self._worker.idle_ns
+
+    def tunnel_from_instance(self, data: bytes) -> None:
+        self._to_client(data)
+        if self._client_ended and self._upstream is not None:
+            self._upstream.deadline_ns = self._worker.now_ns + self._worker.idle_ns
+
+    def tunnel_client_ended(self) -> None:
+        """The client sends no more; what the instance still says goes to it, for `timeouts.idle` of silence."""
+        self._client_ended = True
+        if self._upstream is not None:
+            self._upstream.half_close()
+            self._half_closed()
+
+    def tunnel_instance_ended(self) -> None:
+        self._instance_ended = True
+        self._client.half_close()
+        self._half_closed()
+
+    def tunnel_forgotten(self) -> None:
+        self._worker.process.limit_reached("idle_timeout")
+        self.client_gone()
+
+    def _half_closed(self) -> None:
+        upstream = self._upstream
+        assert upstream is not None
+        if self._client_ended and self._instance_ended:
+            now_ns = self._worker.monotonic_ns()
+            self._leave_instance(now_ns)
+            upstream.close()
+            self._flush(now_ns)
+        else:
+            upstream.deadline_ns = self._worker.now_ns + self._worker.idle_ns
+
+    # 5. the end
+
+    def fail(self, fault: Fault, why: str = "", *, reason: str = "", host_named: bool = False) -> None:
+        """End with a coded fault. `why` is for the log, `reason` for the client as well."""
+        if self._over:
+            return
+        self._drop_instance()
+        self._fault, self._why = fault, why or reason or None
+        self._route.edge.error(fault.code)
+        if self._answer_begun:
+            self._client.abort()
+            self._finish(self._worker.monotonic_ns())
+            return
+        self._answer_begun = True
+        self._status = fault.status
+        self._keep = (
+            self._head.keep_alive and self._request_whole and not self._worker.draining and not self._door.closing
+        )
+        if host_named and not reason:
+            reason = self._head.host.decode("ascii", "replace")
+        self._to_client(self._own_answer(fault, reason))
+        self._flush(self._worker.monotonic_ns())
+
+    def client_gone(self) -> None:
+        """The client left. Before the answer began: 499."""
+        if self._over:
+            return
+        self._drop_instance()
+        if not self._answer_begun:
+            self._status = CLIENT_CLOSED_REQUEST
+        self._why = self._why or "the client left"
+        self._keep = False
+        self._finish(self._worker.monotonic_ns())
+
+    def report(self) -> None:
+        """Count the bytes of a tunnel or a stream of events so far."""
+        self._report_instance()
+        edge_in, edge_out, _, _ = before = self._reported
+        if self.bytes_in != edge_in or self.bytes_out != edge_out:
+            self._route.edge.transferred(self.bytes_in - edge_in, self.bytes_out - edge_out)
+            self._reported = self.bytes_in, self.bytes_out, before[2], before[3]
+
+    def _record_at_head(self) -> None:
+        """An upgrade and a stream of events answer in the time until their head; bytes are reported as they go."""
+        now_ns = self._worker.monotonic_ns()
+        assert self._instance is not None
+        self._recorded = self._streaming = True
+        self._duration_ns = now_ns - self._started_ns
+        self._instance_ns = now_ns - self._sent_ns
+        self._instance.recorder.response(self._status, self._instance_ns)
+        self._route.edge.response(self._status, self._duration_ns, self.bytes_in, self.bytes_out)
+        self._reported = self.bytes_in, self.bytes_out, 0, 0
+        self._worker.tunnels.add(self)
+
+    def _drop_instance(self) -> None:
+        """Let go of whatever we had of an instance, in the middle."""
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        upstream = self._upstream
+        if self._instance is not None:
+            self._leave_instance(self._worker.monotonic_ns() if self._answer_begun else None)
+        if upstream is not None:
+            upstream.abort()
+
+    def _leave_instance(self, answered_ns: int | None = None) -> None:
+        """The instance is done with this request; `answered_ns`: with an answer, or a part of one."""
+        instance = self._instance
+        assert instance is not None
+        recorder = instance.recorder
+        if answered_ns is not None and not self._recorded:
+            self._instance_ns = answered_ns - self._sent_ns
+            recorder.response(self._status, self._instance_ns)
+        self._report_instance()
+        recorder.finished()
+        self._reported = (self._reported[0], self._reported[1], 0, 0)
+        self.bytes_sent = 0
+        self._instance = self._upstream = None
+
+    def _report_instance(self) -> None:
+        instance, upstream = self._instance, self._upstream
+        if instance is not None and upstream is not None:
+            edge_in, edge_out, sent, received = self._reported
+            if self.bytes_sent != sent or upstream.received != received:
+                instance.recorder.transferred(self.bytes_sent - sent, upstream.received - received)
+                self._reported = edge_in, edge_out, self.bytes_sent, upstream.received
+
+    def _own_answer(self, fault: Fault, reason: str) -> bytes:
+        request_id = self._request_id
+        kind, page = faults.body(
+            fault, reason=reason, request_id=request_id.decode(), html=faults.wants_html(self._head.lines)
+        )
+        lines = [b"Content-Type: " + kind, b"Flyproxy-Error: " + fault.code.encode(), b"Fly-Request-Id: " + request_id]
+        bodiless = self.method == b"HEAD"
+        return own_response(fault.status, fault.title, lines, page, close=not self._keep, bodiless=bodiless)
+
+    def _finish(self, now_ns: int) -> None:
+        self._over = True
+        if self._recorded:
+            self.report()
+            self._worker.tunnels.discard(self)
+        else:
+            self._duration_ns = now_ns - self._started_ns
+            self._route.edge.response(self._status, self._duration_ns, self.bytes_in, self.bytes_out)
+        fault, worker = self._fault, self._worker
+        ours = fault is not None and fault.blame is not Blame.CLIENT
+        if ours or (worker.log.enabled and self._route.access_log):
+            worker.log.add(self._entry(fault))
+        self._client.exchange_over(now_ns, keep=self._keep)
+
+    def _entry(self, fault: Fault | None) -> Entry:
+        head = self._head
+        return Entry(
+            unix_ms=self._worker.unix_ms(self._started_ns),
+            app=self._route.app,
+            region=self._door.region,
+            client=self._client.ip,
+            method=head.method,
+            host=head.host,
+            target=head.target,
+            status=self._status,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            duration_ns=self._duration_ns,
+            instance=self._instance_id,
+            instance_ns=self._instance_ns,
+            request_id=self._request_id.decode(),
+            code=fault.code if fault is not None else None,
+            why=self._why,
+        )

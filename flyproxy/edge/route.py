@@ -1,0 +1,39 @@
+"""Where requests go: what one door knows of one app, and what it knows of nobody's."""
+
+from dataclasses import dataclass
+
+from flyproxy.edge.instance import Instance
+from flyproxy.edge.router import Router
+from flyproxy.instrument.recorder import EdgeRecorder
+
+UNMATCHED_APP = "_unmatched"
+"""What a stranger counts under."""
+OPERATOR = "_operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One app behind the doors of one region."""
+
+    app: str
+    edge: EdgeRecorder
+    tiers: tuple[tuple[Instance, ...], ...]
+    """Its instances, the nearest region first."""
+    access_log: bool
+    host: bytes
+    """The Host the instance is told when the client sent none (HTTP/1.0)."""
+
+
+class Doorway:
+    """One listening address, as the connections that came through it see it. A new generation changes its fields."""
+
+    def __init__(self, region: str, port: int) -> None:
+        self.port = port
+        self.region = region
+        self.request_id_suffix = b"-" + region.encode("ascii", "replace")
+        self.closing = False
+        """It is gone from the configuration: connections are told to leave."""
+        self.router: Router[Route]
+        self.unmatched: Route
+        self.raw: Route | None = None
+        """Where a raw TCP door leads."""

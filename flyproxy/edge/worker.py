@@ -1,0 +1,168 @@
+"""What all connections of one edge process share: settings, clocks, the live connections, and one coarse ticker.
+
+Deadlines. A loop timer per request would cost more than its head's parsing, and nearly none ever fires. So a connection
+just writes down when its patience ends (`deadline_ns`), and the ticker looks at all of them four times a second: 10,000
+connections cost about 0.5 ms a look. A bound is kept within TICK_S.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from flyproxy.clock import Clock
+from flyproxy.config import resolved
+from flyproxy.edge.access_log import AccessLog
+from flyproxy.edge.forwarding import OWNED
+from flyproxy.edge.request_ids import RequestIds
+from flyproxy.http1.limits import HeadLimits
+from flyproxy.http1.parser import request_parser, response_parser
+from flyproxy.instrument.recorder import Recorder
+
+TICK_S = 0.25
+"""Between two looks at the deadlines; also how late bytes of tunnels and log lines may be."""
+NEVER = 1 << 62
+"""A deadline that does not come, nanoseconds."""
+BODY_RATE_NS = 2_000_000
+"""Nanoseconds a byte of a request body may take on average: 500 B/s."""
+CLOCK_SLACK_US = 2_000
+"""How far the kept offset between the two clocks may be off before it is set anew, microseconds."""
+
+
+class Mortal(Protocol):
+    """A connection with a deadline."""
+
+    deadline_ns: int
+
+    def expired(self, now_ns: int) -> None:
+        """The deadline has passed: end, or set another."""
+
+    def cut_off(self) -> None:
+        """The drain's patience has ended: end now."""
+
+
+class Writer(Protocol):
+    """A connection whose other side does not take what we write."""
+
+    def unsent_bytes(self) -> int: ...
+
+    def write_stalled(self) -> None: ...
+
+
+class Tunnel(Protocol):
+    """Something that moves bytes for longer than a message and reports them as it goes."""
+
+    def report(self) -> None: ...
+
+
+class Worker:
+    """One edge process' shared state."""
+
+    def __init__(self, recorder: Recorder, clock: Clock, log: Callable[[bytes], None], edge: resolved.Edge) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.clock = clock
+        self.monotonic_ns = clock.monotonic_ns
+        self.recorder = recorder
+        self.process = recorder.process()
+        self.log = AccessLog(log, self._lines_dropped, edge.access_log)
+        self.ids = RequestIds(random.getrandbits)
+        self.random = random.random
+        self.clients: set[Mortal] = set()
+        self.upstreams: set[Mortal] = set()
+        self.stalled: dict[Writer, tuple[int, int]] = {}
+        """Connections that cannot be written to: bytes unsent when last looked at, and when patience ends."""
+        self.tunnels: set[Tunnel] = set()
+        self.draining = False
+        self.empty = asyncio.Event()
+        """Set while no client is connected."""
+        self.empty.set()
+        self.now_ns = self.monotonic_ns()
+        """As of the last tick."""
+        self.unix_offset_us = 0
+        """Unix time minus the monotonic clock, microseconds."""
+        self.on_tick: Callable[[int], None] = lambda now_ns: None
+        self._timer: asyncio.TimerHandle | None = None
+        self.settle(edge)
+        self._follow_clock()
+
+    def settle(self, edge: resolved.Edge) -> None:
+        """The bounds of another generation, for what begins from now on."""
+        limits, timeouts = edge.limits, edge.timeouts
+        self.head_limits = HeadLimits(
+            head_bytes=limits.head_bytes, line_bytes=limits.line_bytes, header_count=limits.header_count
+        )
+        self.request_parser = request_parser(self.head_limits, OWNED)
+        self.response_parser = response_parser(self.head_limits)
+        self.buffer_bytes = limits.buffer_bytes
+        self.body_bytes = limits.body_bytes
+        self.connections_max = limits.connections
+        self.head_ns = int(timeouts.head_s * 1e9)
+        self.body_ns = int(timeouts.body_s * 1e9)
+        self.idle_ns = int(timeouts.idle_s * 1e9)
+        self.write_ns = int(timeouts.write_s * 1e9)
+        self.response_ns = int(timeouts.response_s * 1e9)
+        self.connect_s = timeouts.connect_s
+        self.log.set_style(edge.access_log)
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._timer = self.loop.call_later(TICK_S, self._tick, self.loop.time() + TICK_S)
+
+    def stop(self) -> None:
+        """Tick no more; what is to be reported is reported."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for tunnel in list(self.tunnels):
+            tunnel.report()
+        self.log.flush()
+        self.recorder.fold()
+
+    def joined(self, client: Mortal) -> None:
+        """A client connection has begun."""
+        self.clients.add(client)
+        self.empty.clear()
+
+    def left(self, client: Mortal) -> None:
+        """A client connection has ended."""
+        self.clients.discard(client)
+        if not self.clients:
+            self.empty.set()
+
+    def unix_ms(self, monotonic_ns: int) -> int:
+        """Unix time of a monotonic one."""
+        return (monotonic_ns // 1000 + self.unix_offset_us) // 1000
+
+    def _tick(self, due: float) -> None:
+        self._timer = self.loop.call_later(TICK_S, self._tick, self.loop.time() + TICK_S)
+        self.process.loop_lag(max(0, int((self.loop.time() - due) * 1e9)))
+        self._follow_clock()
+        now_ns = self.now_ns = self.monotonic_ns()
+        for group in (self.clients, self.upstreams):
+            for connection in [one for one in group if one.deadline_ns <= now_ns]:
+                connection.expired(now_ns)
+        if self.stalled:
+            self._look_at_stalled(now_ns)
+        for tunnel in list(self.tunnels):
+            tunnel.report()
+        self.process.connections(len(self.clients))
+        self.on_tick(now_ns)
+        self.log.flush()
+
+    def _look_at_stalled(self, now_ns: int) -> None:
+        for connection, (before, until_ns) in list(self.stalled.items()):
+            unsent = connection.unsent_bytes()
+            if unsent < before:
+                self.stalled[connection] = unsent, now_ns + self.write_ns
+            elif until_ns <= now_ns:
+                del self.stalled[connection]
+                self.process.limit_reached("write_timeout")
+                connection.write_stalled()
+
+    def _follow_clock(self) -> None:
+        offset = self.clock.now_ms() * 1000 - self.monotonic_ns() // 1000
+        if abs(offset - self.unix_offset_us) > CLOCK_SLACK_US:
+            self.unix_offset_us = offset
+
+    def _lines_dropped(self, lines: int) -> None:
+        self.process.access_log_dropped(lines)
+        self.process.limit_reached("access_log_lines", lines)

@@ -1,0 +1,254 @@
+"""Bytes to heads. Two implementations of one interface that must never disagree.
+
+A forwarded head is an attack on whoever reads it next, so what goes on is only what a strict grammar matched, and every
+doubt is a refusal (RFC 9112 11.2, request smuggling). A head is read once, in this order: bounds, first line, each
+header line by itself, the lines against each other. So the fault that is told does not depend on how the bytes came.
+
+  Strict    walks the head with one possessive pattern per line; remembers nothing. The reference.
+  Cached    splits the head and looks each raw line up in a bounded dict of verdicts; a miss reads the line as Strict
+            does. Clients send the same lines again and again. The default, two to three times as fast.
+
+Worst case: every line new. Then each costs its pattern and one insertion; the dict is emptied when full, so it never
+holds more than LINES_REMEMBERED * LINE_BYTES_REMEMBERED bytes of lines. Secrets are never remembered.
+
+Called again with a longer buffer until the head is there: parsers keep nothing about a connection, one serves all.
+"""
+
+from typing import Protocol
+
+from flyproxy.http1.faults import HttpFault
+from flyproxy.http1.fields import FORWARDED, SECRET, Field, FieldReader
+from flyproxy.http1.framing import settle_request, settle_response
+from flyproxy.http1.grammar import (
+    EVERYDAY_METHODS,
+    HEADER_LINE_IN_HEAD,
+    ORIGIN_LINE,
+    STATUS_LINE,
+    Authority,
+    check_method,
+    unusual_request_line,
+)
+from flyproxy.http1.head import RequestHead, ResponseHead
+from flyproxy.http1.limits import HeadLimits
+from flyproxy.http1.shape import check_begun_request, check_begun_response, check_bounds, start_of_request
+
+LINES_REMEMBERED = 4096
+LINE_BYTES_REMEMBERED = 512
+
+_CRLF = b"\r\n"
+_END = b"\r\n\r\n"
+
+
+class RequestParser(Protocol):
+    """Reads requests' heads."""
+
+    def parse(self, buffer: bytes | bytearray) -> RequestHead | None:
+        """The head the buffer begins with, or None while it is incomplete. Raises HttpFault; then close."""
+        ...
+
+    def statistics(self) -> dict[str, int]:
+        """Lines remembered now, and how often the memory was full and emptied."""
+        ...
+
+
+class ResponseParser(Protocol):
+    """Reads answers' heads."""
+
+    def parse(self, buffer: bytes | bytearray, request_method: bytes) -> ResponseHead | None:
+        """The answer to a request of this method the buffer begins with, or None while it is incomplete.
+
+        Raises HttpFault, always with status 502: the connection must not be used again.
+        """
+        ...
+
+    def statistics(self) -> dict[str, int]:
+        """As a RequestParser's."""
+        ...
+
+
+def request_parser(limits: HeadLimits, owned: frozenset[bytes]) -> RequestParser:
+    """The parser to use for requests; `owned` are the lower-case names of the headers only the front door may set."""
+    return CachedRequestParser(limits, owned)
+
+
+def response_parser(limits: HeadLimits) -> ResponseParser:
+    """The parser to use for answers."""
+    return CachedResponseParser(limits)
+
+
+class _StrictLines:
+    """Reads all header lines of a head by a walk of patterns."""
+
+    def __init__(self, limits: HeadLimits, owned: frozenset[bytes], *, request: bool) -> None:
+        self._limits = limits
+        self._reader = FieldReader(limits, owned, request=request)
+
+    def statistics(self) -> dict[str, int]:
+        return {"lines_remembered": 0, "memory_emptied": 0}
+
+    def _read(self, head: bytes, position: int) -> tuple[list[bytes], list[Field]]:
+        """What goes on and what is to be looked at, of the lines from `position` in a head that ends in CRLF."""
+        lines: list[bytes] = []
+        fields: list[Field] = []
+        line_bytes = self._limits.line_bytes
+        while position < len(head):
+            match = HEADER_LINE_IN_HEAD.match(head, position)
+            end = match.end() if match is not None else head.find(_CRLF, position) + 2
+            line = head[position : end - 2]
+            if match is None or len(line) > line_bytes:
+                raise self._reader.fault(line)
+            field = self._reader.field(match[1].lower(), match[2], line)
+            if field is FORWARDED:
+                lines.append(line)
+            else:
+                fields.append(field)
+            position = end
+        return lines, fields
+
+
+class _CachedLines:
+    """Reads all header lines of a head by looking them up."""
+
+    def __init__(self, limits: HeadLimits, owned: frozenset[bytes], *, request: bool) -> None:
+        self._limits = limits
+        self._reader = FieldReader(limits, owned, request=request)
+        self._verdicts: dict[bytes, Field] = {}
+        self._emptied = 0
+
+    def statistics(self) -> dict[str, int]:
+        return {"lines_remembered": len(self._verdicts), "memory_emptied": self._emptied}
+
+    def _read(self, raw_lines: list[bytes]) -> tuple[list[bytes], list[Field]]:
+        """What goes on and what is to be looked at, of the lines behind the first."""
+        look_up = self._verdicts.get
+        lines: list[bytes] = []
+        fields: list[Field] = []
+        del raw_lines[0]
+        for line in raw_lines:
+            field = look_up(line) or self._learn(line)
+            if field is FORWARDED:
+                lines.append(line)
+            else:
+                fields.append(field)
+        return lines, fields
+
+    def _learn(self, line: bytes) -> Field:
+        field, name = self._reader.read(line)
+        if len(line) <= LINE_BYTES_REMEMBERED and name not in SECRET:
+            if len(self._verdicts) >= LINES_REMEMBERED:
+                self._verdicts.clear()
+                self._emptied += 1
+            self._verdicts[line] = field
+        return field
+
+
+class StrictRequestParser(_StrictLines):
+    """The reference."""
+
+    def __init__(self, limits: HeadLimits, owned: frozenset[bytes]) -> None:
+        super().__init__(limits, owned, request=True)
+
+    def parse(self, buffer: bytes | bytearray) -> RequestHead | None:
+        limits = self._limits
+        start = start_of_request(buffer, limits)
+        end = buffer.find(_END, start)
+        if end < 0:
+            check_begun_request(buffer, start, limits)
+            return None
+        head = bytes(buffer[start : end + 2])
+        first = head.find(_CRLF)
+        check_bounds(head[:-2], first, end + 4, limits)
+        method, target, minor, authority = _request_line(head[:first])
+        lines, fields = self._read(head, first + 2)
+        return settle_request(method, target, minor, authority, lines, fields, end + 4)
+
+
+class CachedRequestParser(_CachedLines):
+    """The default."""
+
+    def __init__(self, limits: HeadLimits, owned: frozenset[bytes]) -> None:
+        super().__init__(limits, owned, request=True)
+
+    def parse(self, buffer: bytes | bytearray) -> RequestHead | None:
+        limits = self._limits
+        start = start_of_request(buffer, limits) if buffer.startswith(_CRLF) else 0
+        end = buffer.find(_END, start)
+        if end < 0:
+            check_begun_request(buffer, start, limits)
+            return None
+        size = end + 4
+        head = bytes(buffer[start:end])
+        raw_lines = head.split(_CRLF)
+        first = raw_lines[0]
+        if len(first) > limits.line_bytes or size > limits.head_bytes or len(raw_lines) > limits.header_count + 1:
+            check_bounds(head, len(first), size, limits)
+        method, target, minor, authority = _request_line(first)
+        lines, fields = self._read(raw_lines)
+        return settle_request(method, target, minor, authority, lines, fields, size)
+
+
+class StrictResponseParser(_StrictLines):
+    """The reference for answers."""
+
+    def __init__(self, limits: HeadLimits) -> None:
+        super().__init__(limits, frozenset(), request=False)
+
+    def parse(self, buffer: bytes | bytearray, request_method: bytes) -> ResponseHead | None:
+        limits = self._limits
+        end = buffer.find(_END)
+        try:
+            if end < 0:
+                check_begun_response(buffer, limits)
+                return None
+            head = bytes(buffer[: end + 2])
+            first = head.find(_CRLF)
+            check_bounds(head[:-2], first, end + 4, limits)
+            status, reason, minor = _status_line(head[:first])
+            lines, fields = self._read(head, first + 2)
+            return settle_response(status, reason, minor, lines, fields, end + 4, request_method)
+        except HttpFault as fault:
+            raise HttpFault(502, fault.reason) from None
+
+
+class CachedResponseParser(_CachedLines):
+    """The default for answers."""
+
+    def __init__(self, limits: HeadLimits) -> None:
+        super().__init__(limits, frozenset(), request=False)
+
+    def parse(self, buffer: bytes | bytearray, request_method: bytes) -> ResponseHead | None:
+        limits = self._limits
+        end = buffer.find(_END)
+        try:
+            if end < 0:
+                check_begun_response(buffer, limits)
+                return None
+            size = end + 4
+            head = bytes(buffer[:end])
+            raw_lines = head.split(_CRLF)
+            first = raw_lines[0]
+            if len(first) > limits.line_bytes or size > limits.head_bytes or len(raw_lines) > limits.header_count + 1:
+                check_bounds(head, len(first), size, limits)
+            status, reason, minor = _status_line(first)
+            lines, fields = self._read(raw_lines)
+            return settle_response(status, reason, minor, lines, fields, size, request_method)
+        except HttpFault as fault:
+            raise HttpFault(502, fault.reason) from None
+
+
+def _request_line(line: bytes) -> tuple[bytes, bytes, int, Authority | None]:
+    match = ORIGIN_LINE.fullmatch(line)
+    if match is None:
+        return unusual_request_line(line)
+    method, target, minor = match.groups()
+    if method not in EVERYDAY_METHODS:
+        check_method(method)
+    return method, target, 1 if minor == b"1" else 0, None
+
+
+def _status_line(line: bytes) -> tuple[int, bytes, int]:
+    match = STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise HttpFault(400, "the answer's status line is not `HTTP/1.1 200 reason`")
+    minor, status, reason = match.groups()
+    return int(status), reason or b"", 1 if minor == b"1" else 0

@@ -1,0 +1,314 @@
+"""Every family the front door exports, once: name, type, help, labels, unit, buckets.
+
+Names live here and nowhere else: recorders, snapshot, /metrics and docs/metrics.md all read this table
+(`python -m flyproxy.instrument.catalog` prints that page). Fly's own names and types are kept to the letter: its
+counters end in `_count` or in nothing, never in `_total`. What is ours beyond Fly follows Prometheus' naming rules.
+
+An edge worker imports this file: no numpy here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FamilyType = Literal["counter", "gauge", "histogram"]
+
+OPERATOR = "_operator"
+"""The organization of the front door itself."""
+UNMATCHED_APP = "_unmatched"
+"""The app label of traffic no app claims; its organization is OPERATOR."""
+PROXY_DEVICE = "eth0"
+"""The `device` of bytes the proxy carried to and from an instance, as Fly's dashboards expect it."""
+
+BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0)
+"""Upper bounds in seconds, inclusive; +Inf comes after them (Fly's "Hooking Up Fly Metrics")."""
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+WORK_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric name and everything that is fixed about it."""
+
+    name: str
+    type: FamilyType
+    help: str
+    labels: tuple[str, ...]
+    unit: str = ""
+    """"seconds", "bytes" or "". What is in seconds stands in cells as whole nanoseconds."""
+    buckets: tuple[float, ...] | None = None
+    """Histograms only: upper bounds without +Inf."""
+    derived_from: str | None = None
+    """A counter that is the sum of that histogram's buckets: it has no cell of its own."""
+    rests_at_zero: bool = False
+    """A gauge that reads 0, instead of ending, when the worker that moved it is gone."""
+
+    @property
+    def cell_count(self) -> int:
+        """Cells one label set takes: buckets, +Inf and the sum for a histogram, 0 for what is derived, else 1."""
+        if self.derived_from is not None:
+            return 0
+        return 1 if self.buckets is None else len(self.buckets) + 2
+
+    @property
+    def in_nanoseconds(self) -> bool:
+        """Whether its cells hold nanoseconds."""
+        return self.unit == "seconds"
+
+
+def le_text(bound: float) -> str:
+    """A bucket's bound as Fly spells it: 0.005 ... 0.5, 1, 5 ... 120."""
+    return f"{bound:g}"
+
+
+_EDGE = ("app", "region", "host", "proxy_id")
+_APP = ("app", "region", "host", "instance", "proxy_id")
+_INSTANCE = ("app", "region", "host", "instance")
+_PROCESS = ("process", "worker")
+
+_FLY = (
+    Family(
+        "fly_edge_http_responses_count",
+        "counter",
+        "HTTP responses the front door gave to clients, its own answers included.",
+        (*_EDGE, "status"),
+        derived_from="fly_edge_http_response_time_seconds",
+    ),
+    Family(
+        "fly_edge_http_response_time_seconds",
+        "histogram",
+        "From the first byte of a request's head to the last byte of its response handed to the kernel; "
+        "upgrades and event streams until their response head.",
+        (*_EDGE, "status"),
+        unit="seconds",
+        buckets=BUCKETS,
+    ),
+    Family("fly_edge_tcp_connects_count", "counter", "Client connections, by the app of their first request.", _EDGE),
+    Family("fly_edge_tcp_disconnects_count", "counter", "Client connections that ended.", _EDGE),
+    Family("fly_edge_data_out", "counter", "Bytes sent to clients, heads included.", _EDGE, unit="bytes"),
+    Family("fly_edge_data_in", "counter", "Bytes received from clients, heads included.", _EDGE, unit="bytes"),
+    Family(
+        "fly_edge_error_count",
+        "counter",
+        "Faults the front door answered or logged, by the code it also sends in Flyproxy-Error.",
+        (*_EDGE, "code"),
+    ),
+    Family(
+        "fly_app_concurrency",
+        "gauge",
+        "Requests or connections in flight to an instance; always there, 0 included.",
+        _APP,
+        rests_at_zero=True,
+    ),
+    Family(
+        "fly_app_http_responses_count",
+        "counter",
+        "HTTP responses an instance gave.",
+        (*_APP, "status"),
+        derived_from="fly_app_http_response_time_seconds",
+    ),
+    Family(
+        "fly_app_http_response_time_seconds",
+        "histogram",
+        "From the request sent to an instance to the last byte of its response.",
+        (*_APP, "status"),
+        unit="seconds",
+        buckets=BUCKETS,
+    ),
+    Family(
+        "fly_app_connect_time_seconds",
+        "histogram",
+        "Time it took to connect to an instance.",
+        _APP,
+        unit="seconds",
+        buckets=BUCKETS,
+    ),
+    Family("fly_app_tcp_connects_count", "counter", "Connections opened to an instance.", _APP),
+    Family("fly_app_tcp_disconnects_count", "counter", "Connections to an instance that ended.", _APP),
+    Family("fly_instance_up", "gauge", "1 while the instance is part of the configuration.", _INSTANCE),
+    Family(
+        "fly_instance_net_recv_bytes",
+        "counter",
+        "Bytes the front door carried to an instance.",
+        (*_INSTANCE, "device"),
+        unit="bytes",
+    ),
+    Family(
+        "fly_instance_net_sent_bytes",
+        "counter",
+        "Bytes the front door carried from an instance.",
+        (*_INSTANCE, "device"),
+        unit="bytes",
+    ),
+)
+
+_FRONT_DOOR = (
+    Family("flyproxy_build_info", "gauge", "1, labelled with what is running.", ("version", "python")),
+    Family("flyproxy_limit_reached_total", "counter", "Times a bound was reached.", ("limit", *_PROCESS)),
+    Family("flyproxy_edge_connections", "gauge", "Client connections open now.", _PROCESS),
+    Family(
+        "flyproxy_event_loop_lag_seconds",
+        "histogram",
+        "How late the event loop ran a timer.",
+        _PROCESS,
+        unit="seconds",
+        buckets=LAG_BUCKETS,
+    ),
+    Family("flyproxy_cells_used", "gauge", "Cells of a process' segment that have a label set.", _PROCESS),
+    Family("flyproxy_cells_capacity", "gauge", "Cells a process' segment has room for.", _PROCESS),
+    Family(
+        "flyproxy_access_log_dropped_total", "counter", "Access log lines dropped because writing lagged.", _PROCESS
+    ),
+    Family("flyproxy_config_generation", "gauge", "Number of the configuration that is in force.", ()),
+    Family("flyproxy_config_last_reload_successful", "gauge", "1 if the last reload took effect, else 0.", ()),
+    Family(
+        "flyproxy_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When a configuration last took effect, Unix time.",
+        (),
+        unit="seconds",
+    ),
+    Family("flyproxy_child_restarts_total", "counter", "Children that died and were started again.", ("process",)),
+)
+
+_TELEMETRY = (
+    Family("flyproxy_store_rows_appended_total", "counter", "Rows made durable in the store's log.", ()),
+    Family("flyproxy_store_append_failures_total", "counter", "Appends the store refused; their samples are lost.", ()),
+    Family(
+        "flyproxy_store_append_duration_seconds",
+        "histogram",
+        "Time one append took until it was durable.",
+        (),
+        unit="seconds",
+        buckets=WORK_BUCKETS,
+    ),
+    Family("flyproxy_store_bytes", "gauge", "Size of the store on disk.", (), unit="bytes"),
+    Family("flyproxy_store_series", "gauge", "Series the store knows, those that ended included.", ()),
+    Family("flyproxy_store_damaged_rows_total", "counter", "Rows skipped because their checksum was wrong.", ()),
+    Family("flyproxy_queries_total", "counter", "Queries answered, by kind and HTTP status.", ("kind", "status")),
+    Family(
+        "flyproxy_query_duration_seconds",
+        "histogram",
+        "Time from a query's arrival to its answer, waiting included.",
+        ("kind",),
+        unit="seconds",
+        buckets=WORK_BUCKETS,
+    ),
+    Family("flyproxy_queries_in_flight", "gauge", "Queries waiting or being answered.", ()),
+    Family(
+        "flyproxy_snapshot_duration_seconds",
+        "histogram",
+        "Time it took to sum all segments into one beat's batches.",
+        (),
+        unit="seconds",
+        buckets=WORK_BUCKETS,
+    ),
+    Family("flyproxy_segments", "gauge", "Segments being summed.", ()),
+    Family("flyproxy_segment_records_skipped", "gauge", "Records in segments that could not be read.", ()),
+    Family("flyproxy_scrape_targets", "gauge", "The apps' scrape targets, by state.", ("state",)),
+)
+
+_PROCESSES = (
+    Family("process_cpu_seconds_total", "counter", "CPU time, user and system.", _PROCESS, unit="seconds"),
+    Family("process_virtual_memory_bytes", "gauge", "Virtual memory.", _PROCESS, unit="bytes"),
+    Family("process_resident_memory_bytes", "gauge", "Resident memory.", _PROCESS, unit="bytes"),
+    Family("process_start_time_seconds", "gauge", "When the process started, Unix time.", _PROCESS, unit="seconds"),
+    Family("process_open_fds", "gauge", "Open file descriptors.", _PROCESS),
+    Family("process_max_fds", "gauge", "Most file descriptors it may open.", _PROCESS),
+    Family(
+        "python_gc_objects_collected_total",
+        "counter",
+        "Objects the garbage collector freed.",
+        (*_PROCESS, "generation"),
+    ),
+    Family(
+        "python_gc_objects_uncollectable_total",
+        "counter",
+        "Objects the garbage collector found and could not free.",
+        (*_PROCESS, "generation"),
+    ),
+    Family(
+        "python_gc_collections_total",
+        "counter",
+        "Times a generation was collected.",
+        (*_PROCESS, "generation"),
+    ),
+)
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (*_FLY, *_FRONT_DOOR, *_TELEMETRY, *_PROCESSES)}
+"""By name, in the order they are documented and exposed."""
+
+DERIVED: dict[str, Family] = {
+    family.derived_from: family for family in FAMILIES.values() if family.derived_from is not None
+}
+"""The counter that a histogram's buckets add up to, by the histogram's name."""
+
+LIMITS: dict[str, str] = {
+    "access_log_lines": "lines waiting to be written",
+    "body_bytes": "limits.body_bytes",
+    "body_timeout": "timeouts.body, or the minimum rate",
+    "cells": "cells of one segment: a new label set was not counted",
+    "connect_timeout": "timeouts.connect",
+    "connections": "limits.connections",
+    "drain_timeout": "timeouts.drain",
+    "head_bytes": "limits.head_bytes",
+    "head_timeout": "timeouts.head",
+    "header_count": "limits.header_count",
+    "idle_timeout": "timeouts.idle",
+    "line_bytes": "limits.line_bytes",
+    "query_concurrency": "queries one organization may have in flight",
+    "query_memory": "memory of a query worker",
+    "query_timeout": "time one query may take",
+    "response_timeout": "timeouts.response",
+    "retries": "the budget for sending a request again",
+    "write_timeout": "timeouts.write",
+}
+"""Values of `limit` in flyproxy_limit_reached_total, and the bound each one is about."""
+
+
+def markdown() -> str:
+    """docs/metrics.md."""
+    sections = (
+        (
+            "Fly's families",
+            "Names, types, labels and buckets as Fly has them; `fly_edge_*` is the door's side, `fly_app_*` the "
+            "instance's (labels `region` and `host` are the instance's own there).",
+            _FLY,
+        ),
+        ("The front door itself", f"Organization `{OPERATOR}`, like all below.", _FRONT_DOOR),
+        ("Telemetry", "What the process that stores and answers counts.", _TELEMETRY),
+        ("Processes", "Of every process of the front door, read from the outside or counted inside.", _PROCESSES),
+    )
+    lines = ["# Metrics", "", "Made by `python -m flyproxy.instrument.catalog`; a test compares.", ""]
+    lines += [
+        f"Response and connect times fall into the buckets `{' '.join(le_text(bound) for bound in BUCKETS)} +Inf`",
+        "(seconds). In text 0.0.4 `le` is spelled so; OpenMetrics asks for `1.0` in place of `1`, and its counters",
+        "must end in `_total`, so there Fly's are `unknown`. `_count` of a histogram and `*_http_responses_count`",
+        "are sums of the buckets and always agree with them. `worker` is the number of an edge worker and is missing",
+        "on other processes.",
+    ]
+    for title, words, families in sections:
+        lines += ["", f"## {title}", "", words, "", "| name | type | labels | what |", "|---|---|---|---|"]
+        lines += [_row(family) for family in families]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "Values of `limit` in `flyproxy_limit_reached_total`:",
+        "",
+        "| limit | bound |",
+        "|---|---|",
+    ]
+    lines += [f"| `{name}` | {words} |" for name, words in LIMITS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _row(family: Family) -> str:
+    labels = " ".join(f"`{label}`" for label in family.labels)
+    words = family.help
+    if family.buckets is not None and family.buckets is not BUCKETS:
+        words += f" Buckets: {' '.join(le_text(bound) for bound in family.buckets)}."
+    return f"| `{family.name}` | {family.type} | {labels} | {words} |"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

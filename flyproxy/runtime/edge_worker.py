@@ -1,0 +1,79 @@
+"""One data-plane process: the edge and its recorder, nothing else. It knows no query and waits for nobody's store.
+
+It stands ready (routes built, counters at zero in its segment) before it is told to open its doors.
+"""
+
+import gc
+import socket
+from pathlib import Path
+
+from flyproxy.clock import SystemClock
+from flyproxy.config.resolved import Edge, Resolved
+from flyproxy.edge.server import EdgeServer
+from flyproxy.instrument.cells import Segment
+from flyproxy.instrument.recorder import Recorder
+from flyproxy.runtime.child_channel import ChildChannel
+from flyproxy.runtime.entry import enter
+from flyproxy.runtime.log_pipe import LogPipe
+from flyproxy.runtime.loop_watch import LoopWatch
+from flyproxy.runtime.messages import Message, Open, Start
+
+STANDARD_OUTPUT = 1
+GC_THRESHOLD_ALLOCATIONS = 50_000
+"""Container objects between two young collections: the request path makes no cycles, so few are enough."""
+
+
+class EdgeWorker:
+    """The part of this process that is not the channel."""
+
+    def __init__(self) -> None:
+        self._waiting: tuple[Edge, list[socket.socket]] | None = None
+        self._open = False
+
+    async def start(self, start: Start, sockets: list[socket.socket]) -> None:
+        self._segment = Segment.create(str(Path(start.run_dir) / f"{start.name}.cells"), start.worker, process="edge")
+        self._recorder = Recorder(self._segment, proxy_id=start.proxy_id)
+        self._server = EdgeServer(self._recorder, SystemClock(), LogPipe(STANDARD_OUTPUT).write)
+        await self._server.prepare(start.resolved.edge)
+        self._waiting = (start.resolved.edge, sockets)
+        self._recorder.fold()
+        self._watch = LoopWatch(self._recorder.process())
+        self._watch.start()
+        if not start.threaded:
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(GC_THRESHOLD_ALLOCATIONS, 20, 100)
+
+    async def prepare(self, resolved: Resolved) -> None:
+        await self._server.prepare(resolved.edge)
+        self._recorder.fold()
+
+    async def commit(self, resolved: Resolved, sockets: list[socket.socket]) -> None:
+        if self._open:
+            await self._server.commit(resolved.edge, sockets)
+        else:
+            for sock in self._waiting[1] if self._waiting else []:
+                sock.close()
+            self._waiting = (resolved.edge, sockets)
+
+    async def other(self, message: Message) -> None:
+        if isinstance(message, Open) and self._waiting is not None:
+            edge, sockets = self._waiting
+            self._waiting = None
+            self._open = True
+            await self._server.start(edge, sockets)
+
+    async def drain(self, timeout_s: float) -> None:
+        await self._server.drain(timeout_s)
+        self._watch.stop()
+        self._recorder.fold()
+        self._segment.close()
+
+
+async def serve(sock: socket.socket, threaded: bool) -> None:
+    """An edge worker's life."""
+    await ChildChannel(sock).serve(EdgeWorker())
+
+
+if __name__ == "__main__":
+    enter(serve)

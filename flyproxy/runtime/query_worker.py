@@ -1,0 +1,154 @@
+"""A query worker: reads the database read-only, answers one question at a time, may be killed at any moment.
+
+It is a process of its own because a thread can neither be ended at its deadline nor be kept from taking all memory.
+Between blocks of work it looks at the clock and at its asker; beyond that the kernel holds the memory limit and
+telemetry the last deadline.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import select
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flyproxy.api.faults import error_json
+from flyproxy.api.ports import QueryAnswer, QueryRequest
+from flyproxy.api.query_service import answer
+from flyproxy.config.resolved import Resolved, Telemetry
+from flyproxy.promql.engine import Engine, Options, QueryCanceled, QueryTimeout
+from flyproxy.runtime.child_channel import ChildChannel
+from flyproxy.runtime.entry import enter
+from flyproxy.runtime.messages import Message, Start
+from flyproxy.runtime.query_channel import Hello, read_value, write_value
+from flyproxy.tsdb.db import Reader, StoreError, database_path
+
+log = logging.getLogger("flyproxy.query")
+
+LOOK_EVERY_S = 0.02
+"""How often a running query looks whether its asker is still there."""
+STORE_RETRY_S = 0.05
+
+
+class QueryWorker:
+    """The part of this process that is not the channel."""
+
+    def __init__(self) -> None:
+        self._reader: Reader | None = None
+        self._server: asyncio.Server | None = None
+
+    async def start(self, start: Start, sockets: list[socket.socket]) -> None:
+        self._threaded = start.threaded
+        self._use(start.resolved.telemetry)
+        if not start.threaded:
+            limit_memory(start.resolved.telemetry.query_memory_bytes)
+        (sock,) = sockets
+        self._server = await asyncio.start_unix_server(self._converse, sock=sock)
+
+    async def prepare(self, resolved: Resolved) -> None:
+        """Nothing can go wrong before it is in force."""
+
+    async def commit(self, resolved: Resolved, sockets: list[socket.socket]) -> None:
+        self._use(resolved.telemetry)
+
+    async def drain(self, timeout_s: float) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._reader is not None:
+            self._reader.close()
+
+    async def other(self, message: Message) -> None:
+        """No other messages come here."""
+
+    def _use(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._engine = Engine(
+            Options(
+                mode=telemetry.promql_mode,
+                metricsql=telemetry.metricsql,
+                samples_max=telemetry.query_samples,
+            )
+        )
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One asker's connection: its questions, one after the other."""
+        write_value(writer, Hello(os.getpid(), self._threaded))
+        sock = writer.get_extra_info("socket")
+        try:
+            while True:
+                request, timeout_s = await read_value(reader)
+                write_value(writer, self._answer(request, timeout_s, sock))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def _answer(self, request: QueryRequest, timeout_s: float, sock: socket.socket) -> QueryAnswer:
+        checkpoint = checkpoint_until(time.monotonic() + timeout_s, lambda: asker_is_gone(sock))
+        try:
+            reader = self._fresh_reader()
+            return answer(request, self._engine, reader.organization(request.organization), checkpoint)
+        except MemoryError:
+            return refusal(422, "execution", "query needs more memory than telemetry.query_memory allows")
+        except StoreError as fault:
+            log.error("%s", fault)
+            self._reader = None
+            return refusal(503, "unavailable", str(fault))
+        except Exception as fault:
+            log.exception("a query failed: %r", request.expression or request.matches)
+            return refusal(500, "internal", f"{type(fault).__name__}: {fault}")
+
+    def _fresh_reader(self) -> Reader:
+        if self._reader is None:
+            self._reader = Reader(database_path(Path(self._telemetry.data_dir)))
+        self._reader.refresh()
+        return self._reader
+
+
+def refusal(status: int, error_type: str, sentence: str) -> QueryAnswer:
+    """An answer that says why there is none."""
+    return QueryAnswer(status, error_json(error_type, sentence))
+
+
+def checkpoint_until(deadline: float, gone: Callable[[], bool]) -> Callable[[], None]:
+    """What the engine calls between blocks: raises QueryTimeout after `deadline` (time.monotonic), QueryCanceled once
+    the asker is gone."""
+    next_look = 0.0
+
+    def checkpoint() -> None:
+        nonlocal next_look
+        now = time.monotonic()
+        if now > deadline:
+            raise QueryTimeout("query timed out in expression evaluation")
+        if now > next_look:
+            next_look = now + LOOK_EVERY_S
+            if gone():
+                raise QueryCanceled("query was canceled: the client went away")
+
+    return checkpoint
+
+
+def asker_is_gone(sock: socket.socket) -> bool:
+    """The other end closed the connection (it never sends a second question before the first is answered)."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Beyond this much private memory an allocation fails here, and only here."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, hard))
+
+
+async def serve(sock: socket.socket, threaded: bool) -> None:
+    """A query worker's life."""
+    await ChildChannel(sock).serve(QueryWorker())
+
+
+if __name__ == "__main__":
+    enter(serve)

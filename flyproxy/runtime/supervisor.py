@@ -1,0 +1,298 @@
+"""The supervisor: owns sockets and children, carries no traffic.
+
+Start: sockets, then telemetry and query workers, then edge workers; when the edge workers' counters stand at zero
+and telemetry has sampled them once, the doors open. SIGHUP reloads, SIGTERM and SIGINT drain, a second one leaves
+at once. A child that dies is replaced within a second, by one that knows the configuration in force.
+"""
+
+import asyncio
+import logging
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+
+from flyproxy.clock import SystemClock
+from flyproxy.config.resolved import Resolved
+from flyproxy.errors import FlyproxyError
+from flyproxy.runtime.doors import Doors, listen, listen_unix
+from flyproxy.runtime.generations import Generations
+from flyproxy.runtime.messages import (
+    Beat,
+    Beaten,
+    Children,
+    Drain,
+    Drained,
+    Draining,
+    Message,
+    Open,
+    Prepared,
+    Ready,
+    Refused,
+    ReloadAsked,
+    Reloaded,
+    Start,
+)
+from flyproxy.runtime.places import DataDir, new_boot_id, new_run_dir
+from flyproxy.runtime.slots import Slot
+
+log = logging.getLogger("flyproxy.supervisor")
+
+FIRST_BEAT_TIMEOUT_S = 5.0
+"""How long the doors wait for telemetry before they open without it: traffic never depends on it for longer."""
+TELEMETRY_STOP_TIMEOUT_S = 10.0
+DRAIN_GRACE_S = 0.5
+"""Beyond `timeouts.drain`, for the workers to say that they are done."""
+
+Load = Callable[[], Resolved]
+Announce = Callable[[Resolved], None]
+
+
+class Supervisor:
+    """One front door. `load` reads the configuration anew (raises FlyproxyError); `announce` is called once, with
+    the real ports, when the doors are open."""
+
+    def __init__(self, resolved: Resolved, load: Load, announce: Announce) -> None:
+        self._load = load
+        self._announce = announce
+        self._clock = SystemClock()
+        self._threaded = resolved.workers == 0
+        self._first = resolved
+        self._boot_id = new_boot_id(self._clock)
+        self._dead: list[str] = []
+        self._last_reload_ok = True
+        self._last_reload_ms = self._clock.now_ms()
+        self._open = False
+        self._slots: list[Slot] = []
+        self._beaten = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._now = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until told to stop; raises FlyproxyError when it cannot start."""
+        self._data_dir = DataDir(self._first.telemetry.data_dir)
+        self._run_dir = new_run_dir()
+        self._doors = Doors(max(1, self._first.workers))
+        try:
+            self._proxy_id = self._data_dir.next_proxy_id()
+            self._bind(self._first)
+            self._make_slots()
+            self._take_signals()
+            for slot in self._slots:
+                slot.start()
+            opening = asyncio.create_task(self._open_doors())
+            await self._stop.wait()
+            opening.cancel()
+            await self._drain()
+        finally:
+            for slot in self._slots:
+                slot.stopping = True
+                slot.kill()
+            await self._all_gone(self._slots)
+            self._doors.close()
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+            self._data_dir.release()
+
+    def stop(self) -> None:
+        """Drain and leave; called twice: leave at once."""
+        if self._stop.is_set():
+            self._now.set()
+        self._stop.set()
+
+    async def reload(self) -> tuple[bool, str]:
+        """Read the configuration and bring it into force. (went well, what happened in words)."""
+        async with self._reloading:
+            try:
+                wanted = await asyncio.to_thread(self._load)
+                wanted = self._keep_bound_port(wanted)
+                await self._generations.change(wanted, self._slots)
+            except FlyproxyError as fault:
+                self._last_reload_ok = False
+                log.error("reload refused, generation %d stays: %s", self._generations.number, fault)
+                self._tell_children()
+                return False, str(fault)
+            self._last_reload_ok = True
+            self._last_reload_ms = self._clock.now_ms()
+            log.info("generation %d is in force", self._generations.number)
+            self._tell_children()
+            return True, f"generation {self._generations.number} is in force"
+
+    def _bind(self, resolved: Resolved) -> None:
+        listeners, _ = self._doors.open(resolved.edge.listeners)
+        telemetry = resolved.telemetry
+        if telemetry.port:
+            listen(telemetry.host, telemetry.port, shared=False).close()
+        self._telemetry_socket = listen(telemetry.host, telemetry.port, shared=False)
+        self._asked_port = telemetry.port
+        bound = replace(telemetry, port=self._telemetry_socket.getsockname()[1])
+        resolved = replace(resolved, edge=replace(resolved.edge, listeners=listeners), telemetry=bound)
+        self._generations = Generations(resolved, self._doors)
+        self._query_sockets: list[socket.socket] = [
+            listen_unix(str(self._run_dir / f"query-{worker}.sock")) for worker in range(telemetry.query_workers)
+        ]
+
+    def _keep_bound_port(self, wanted: Resolved) -> Resolved:
+        """Port 0 means "the one it got" when the file is read again."""
+        if wanted.telemetry.port == self._asked_port:
+            port = self._generations.resolved.telemetry.port
+            wanted = replace(wanted, telemetry=replace(wanted.telemetry, port=port))
+        bound = self._generations.resolved.edge.listeners
+        asked = self._first.edge.listeners
+        ports = {
+            (a.host, a.region, i): b.port for i, (a, b) in enumerate(zip(asked, bound, strict=False)) if not a.port
+        }
+        listeners = tuple(
+            replace(door, port=ports.get((door.host, door.region, i), 0)) if not door.port else door
+            for i, door in enumerate(wanted.edge.listeners)
+        )
+        return replace(wanted, edge=replace(wanted.edge, listeners=listeners))
+
+    def _make_slots(self) -> None:
+        resolved = self._generations.resolved
+        kinds = [("telemetry", 0, "asyncio")]
+        kinds += [("query", worker, "asyncio") for worker in range(resolved.telemetry.query_workers)]
+        kinds += [("edge", worker, resolved.edge.loop) for worker in range(max(1, resolved.workers))]
+        self._slots = [
+            Slot(kind, worker, loop, self._threaded, self._clock, self._begin, self._heard, self._changed)
+            for kind, worker, loop in kinds
+        ]
+
+    def _begin(self, slot: Slot) -> tuple[Start, Sequence[int]]:
+        resolved = self._generations.resolved
+        start = Start(
+            kind=slot.kind,
+            worker=slot.worker,
+            name=slot.name,
+            generation=self._generations.number,
+            resolved=resolved,
+            run_dir=str(self._run_dir),
+            proxy_id=self._proxy_id,
+            boot_id=self._boot_id,
+            threaded=self._threaded,
+        )
+        if slot.kind == "telemetry":
+            return start, [self._telemetry_socket.fileno()]
+        if slot.kind == "query":
+            return start, [self._query_sockets[slot.worker].fileno()]
+        return start, self._generations.descriptors(slot, resolved)
+
+    def _of_kind(self, kind: str) -> list[Slot]:
+        return [slot for slot in self._slots if slot.kind == kind]
+
+    async def _open_doors(self) -> None:
+        """Once every edge worker stands at zero and telemetry has seen it (or is late), traffic may come."""
+        edges, (telemetry,) = self._of_kind("edge"), self._of_kind("telemetry")
+        await asyncio.gather(*(slot.wait_ready() for slot in edges))
+        try:
+            async with asyncio.timeout(FIRST_BEAT_TIMEOUT_S):
+                await telemetry.wait_ready()
+                telemetry.send(Beat())
+                await self._beaten.wait()
+        except TimeoutError:
+            log.warning("telemetry is not there after %.0f s; the doors open without it", FIRST_BEAT_TIMEOUT_S)
+        self._open = True
+        for slot in edges:
+            slot.send(Open())
+        await asyncio.to_thread(self._announce, self._generations.resolved)
+
+    def _heard(self, slot: Slot, message: Message) -> None:
+        match message:
+            case Ready():
+                self._became_ready(slot)
+            case Prepared() | Refused():
+                self._generations.heard(slot, message)
+            case Beaten():
+                self._beaten.set()
+            case ReloadAsked():
+                self._spawn(self._reload_for(slot))
+            case Drained():
+                slot.set_ready(False)
+            case _:
+                log.error("%s said %r, which is not for the supervisor", slot.name, message)
+
+    def _became_ready(self, slot: Slot) -> None:
+        slot.set_ready(True)
+        self._generations.catch_up(slot)
+        if slot.kind == "edge" and self._open:
+            slot.send(Open())
+        self._tell_children()
+
+    async def _reload_for(self, slot: Slot) -> None:
+        ok, text = await self.reload()
+        slot.send(Reloaded(ok, text))
+
+    def _changed(self, slot: Slot) -> None:
+        """A child was started or is gone."""
+        if slot.describe() is None:
+            self._generations.gone(slot.name)
+            self._dead.append(slot.name)
+        self._tell_children()
+
+    def _tell_children(self) -> None:
+        self._dead = [name for name in self._dead if (self._run_dir / f"{name}.cells").exists()]
+        alive = tuple(child for slot in self._slots if (child := slot.describe()) is not None)
+        message = Children(
+            alive, tuple(self._dead), self._generations.number, self._last_reload_ok, self._last_reload_ms
+        )
+        for slot in self._of_kind("telemetry"):
+            slot.send(message)
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._reload_quietly()))
+
+    async def _reload_quietly(self) -> None:
+        await self.reload()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self) -> None:
+        """Doors first, then the store: the last counts of every worker are in the last beat."""
+        timeout_s = self._generations.resolved.edge.timeouts.drain_s
+        started = time.monotonic()
+        log.info("draining: at most %.0f s for what is in flight; a second signal leaves at once", timeout_s)
+        for slot in self._slots:
+            slot.stopping = True
+            if slot.kind == "telemetry":
+                slot.send(Draining())
+        await self._leave(self._of_kind("edge"), timeout_s, DRAIN_GRACE_S)
+        self._doors.close()
+        self._tell_children()
+        await self._leave(self._of_kind("telemetry"), TELEMETRY_STOP_TIMEOUT_S, 0.0)
+        await self._leave(self._of_kind("query"), 0.0, 0.2)
+        log.info("stopped after %.1f s", time.monotonic() - started)
+
+    async def _all_gone(self, slots: Sequence[Slot]) -> None:
+        await asyncio.gather(*(slot.wait_gone() for slot in slots))
+
+    async def _wait_now(self) -> None:
+        await self._now.wait()
+
+    async def _leave(self, slots: Sequence[Slot], timeout_s: float, grace_s: float) -> None:
+        for slot in slots:
+            slot.send(Drain(timeout_s))
+        gone = asyncio.create_task(self._all_gone(slots))
+        at_once = asyncio.create_task(self._wait_now())
+        await asyncio.wait({gone, at_once}, timeout=timeout_s + grace_s, return_when=asyncio.FIRST_COMPLETED)
+        at_once.cancel()
+        for slot in slots:
+            slot.kill()
+        await gone
+
+
+def supervise(resolved: Resolved, load: Load, announce: Announce) -> None:
+    """Run a front door on this thread until it is told to stop; raises FlyproxyError when it cannot start."""
+
+    async def run() -> None:
+        await Supervisor(resolved, load, announce).run()
+
+    asyncio.run(run())

@@ -1,0 +1,205 @@
+"""The telemetry process: the only writer of the store, and the API. It carries no traffic.
+
+On its beats it sums the cells of all workers and fetches the apps' own metrics; every batch goes to the store's
+thread. Questions go to the query workers; here they only wait.
+"""
+
+import asyncio
+import logging
+import platform
+import socket
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+
+from aiohttp import web
+
+from flyproxy import __version__
+from flyproxy.api.application import build_application, build_runner
+from flyproxy.api.ports import Ports, QueryAnswer, QueryRequest
+from flyproxy.clock import SystemClock
+from flyproxy.config.resolved import Resolved
+from flyproxy.discovery.static import static_generation
+from flyproxy.errors import FlyproxyError
+from flyproxy.instrument.cells import CellsError, Segment
+from flyproxy.instrument.own_metrics import ProcessRecorder
+from flyproxy.instrument.process_metrics import ProcessMetrics
+from flyproxy.instrument.snapshot import Snapshot
+from flyproxy.runtime.child_channel import ChildChannel
+from flyproxy.runtime.entry import enter
+from flyproxy.runtime.front_door_state import FrontDoorState
+from flyproxy.runtime.loop_watch import LoopWatch
+from flyproxy.runtime.messages import Beat, Beaten, Children, Draining, Message, Reloaded, Start
+from flyproxy.runtime.own_beat import OWN_PREFIX, OwnBeat
+from flyproxy.runtime.query_client import QueryClient
+from flyproxy.runtime.store_thread import StoreThread
+from flyproxy.scrape.manager import ScrapeManager
+from flyproxy.series.exposition_writer import ExposedFamily
+from flyproxy.tsdb.db import database_path
+
+log = logging.getLogger("flyproxy.telemetry")
+
+EXPIRE_EVERY_S = 60.0
+
+
+class Telemetry:
+    """The part of this process that is not the channel."""
+
+    def __init__(self, say: Callable[[Message], None]) -> None:
+        self._say = say
+        self._clock = SystemClock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, start: Start, sockets: list[socket.socket]) -> None:
+        self._resolved = start.resolved
+        telemetry = start.resolved.telemetry
+        run_dir = Path(start.run_dir)
+        self._segment = Segment.create(str(run_dir / f"{start.name}.cells"), process="telemetry")
+        self._run_dir = run_dir
+        self._own = ProcessRecorder(self._segment)
+        self._own.set("flyproxy_build_info", 1, version=__version__, python=platform.python_version())
+        self._store = StoreThread(self._own)
+        self._state = FrontDoorState(self._own, self._store, self._say)
+        self._snapshot = Snapshot(
+            start.run_dir,
+            interval_ms=round(telemetry.own_interval_s * 1000),
+            own=self._own,
+            outside=[ProcessMetrics(self._state.processes)],
+        )
+        self._keep_existing(start.resolved)
+        await self._store.open(
+            str(database_path(Path(telemetry.data_dir))),
+            first_zero=telemetry.first_zero,
+            retention_s=telemetry.retention_s,
+        )
+        self._beat = OwnBeat(self._snapshot, self._store, run_dir, start.boot_id, self._clock)
+        await self._store.end_targets(
+            self._clock.now_ms(), lambda target: target.startswith(OWN_PREFIX) and target != self._beat.target
+        )
+        self._scrape = ScrapeManager(self._clock, self._store.append, self._own)
+        await self._scrape.update(static_generation(start.generation, start.resolved.edge.apps), telemetry)
+        self._queries = QueryClient(
+            [str(run_dir / f"query-{worker}.sock") for worker in range(telemetry.query_workers)],
+            lambda: self._own.limit_reached("query_timeout"),
+        )
+        await self._serve_api(sockets[0])
+        self._watch = LoopWatch(self._own)
+        self._watch.start()
+        self._tasks = [
+            asyncio.create_task(self._forever(self._beat_on), name="own beat"),
+            asyncio.create_task(self._forever(self._expire), name="retention"),
+        ]
+
+    async def prepare(self, resolved: Resolved) -> None:
+        """Everything that could be refused was refused by the supervisor."""
+
+    async def commit(self, resolved: Resolved, sockets: list[socket.socket]) -> None:
+        self._resolved = resolved
+        self._keep_existing(resolved)
+        self._generation = getattr(self, "_generation", 1) + 1
+        await self._scrape.update(static_generation(self._generation, resolved.edge.apps), resolved.telemetry)
+
+    async def other(self, message: Message) -> None:
+        match message:
+            case Beat():
+                await self._beat.sample()
+                self._say(Beaten())
+            case Children():
+                self._state.children_changed(message)
+                self._retire(message.dead)
+            case Draining():
+                self._state.draining()
+            case Reloaded():
+                self._state.reloaded(message.ok, message.text)
+            case _:
+                log.error("%r is not for telemetry", message)
+
+    async def drain(self, timeout_s: float) -> None:
+        """The last counts of every worker go to the store, then their series end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._scrape.stop()
+        await self._beat.sample()
+        await self._store.end_targets(self._clock.now_ms() + 1, lambda target: target == self._beat.target)
+        await self._runner.cleanup()
+        self._queries.close()
+        self._watch.stop()
+        await self._store.close()
+
+    async def ask(self, request: QueryRequest) -> QueryAnswer:
+        """The API's QueryPort, measured."""
+        begun_ns = self._clock.monotonic_ns()
+        status = "canceled"
+        self._asking += 1
+        try:
+            answer = await self._queries.ask(request)
+            status = str(answer.status)
+            return answer
+        except TimeoutError:
+            status = "timeout"
+            raise
+        finally:
+            self._asking -= 1
+            self._own.set("flyproxy_queries_in_flight", self._asking)
+            self._own.count("flyproxy_queries_total", kind=request.kind, status=status)
+            self._own.observe(
+                "flyproxy_query_duration_seconds", self._clock.monotonic_ns() - begun_ns, kind=request.kind
+            )
+
+    def families(self) -> Iterable[ExposedFamily]:
+        """The API's ExposePort."""
+        return self._snapshot.families()
+
+    async def _serve_api(self, sock: socket.socket) -> None:
+        self._asking = 0
+        application = build_application(
+            Ports(query=self, expose=self, status=self._state), lambda: self._resolved.telemetry, self._clock
+        )
+        self._runner = build_runner(application)
+        await self._runner.setup()
+        await web.SockSite(self._runner, sock).start()
+
+    def _keep_existing(self, resolved: Resolved) -> None:
+        apps = resolved.edge.apps
+        self._snapshot.keep({app.name for app in apps}, {one.id for app in apps for one in app.instances})
+
+    def _retire(self, names: Iterable[str]) -> None:
+        for name in names:
+            try:
+                self._snapshot.retire(str(self._run_dir / f"{name}.cells"))
+            except CellsError as fault:
+                log.error("%s", fault)
+
+    async def _forever(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """A beat that fails is said, and the next one comes."""
+        while True:
+            try:
+                await work()
+            except FlyproxyError as fault:
+                log.error("%s", fault)
+            except Exception:
+                log.exception("a beat failed")
+
+    async def _beat_on(self) -> None:
+        """Sleep to the next multiple of the interval, then sample, stamped with that multiple."""
+        interval_ms = round(self._resolved.telemetry.own_interval_s * 1000)
+        now_ms = self._clock.now_ms()
+        due_ms = (now_ms // interval_ms + 1) * interval_ms
+        await asyncio.sleep((due_ms - now_ms) / 1000)
+        await self._beat.sample(due_ms)
+
+    async def _expire(self) -> None:
+        await self._store.expire(self._clock.now_ms())
+        await asyncio.sleep(EXPIRE_EVERY_S)
+
+
+async def serve(sock: socket.socket, threaded: bool) -> None:
+    """Telemetry's life."""
+    part: Telemetry
+    channel = ChildChannel(sock)
+    part = Telemetry(channel.send)
+    await channel.serve(part)
+
+
+if __name__ == "__main__":
+    enter(serve)

@@ -1,0 +1,104 @@
+"""An API over a runtime made of plain values, on a real loopback socket."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, web
+
+from flyproxy.api.application import build_application, build_runner
+from flyproxy.api.ports import LIMITS, Ports, QueryAnswer, QueryRequest
+from flyproxy.api.tokens import Scope, TokenFile
+from flyproxy.clock import ManualClock
+from flyproxy.config.resolved import Region, Telemetry
+from flyproxy.series.exposition_writer import ExposedFamily, ExposedSample
+
+Answer = Callable[[QueryRequest], Awaitable[QueryAnswer]]
+
+
+async def empty_answer(request: QueryRequest) -> QueryAnswer:
+    return QueryAnswer(200, b'{"status":"success","data":[]}')
+
+
+@dataclass
+class Runtime:
+    """What stands behind the API; a test sets what it needs."""
+
+    answer: Answer = empty_answer
+    asked: list[QueryRequest] = field(default_factory=list)
+    ready_now: tuple[bool, str] = (True, "")
+    reload_result: tuple[bool, str] = (True, "generation 2 is in force")
+    reloads: int = 0
+    limits: list[str] = field(default_factory=list)
+
+    async def ask(self, request: QueryRequest) -> QueryAnswer:
+        self.asked.append(request)
+        return await self.answer(request)
+
+    def families(self) -> Iterable[ExposedFamily]:
+        sample = ExposedSample("fly_edge_data_out", (("app", "hello"),), 7.0)
+        yield ExposedFamily("fly_edge_data_out", "counter", "Bytes to clients.", "", [sample])
+
+    def ready(self) -> tuple[bool, str]:
+        return self.ready_now
+
+    async def reload(self) -> tuple[bool, str]:
+        self.reloads += 1
+        return self.reload_result
+
+    def limit_reached(self, limit: str) -> None:
+        assert limit in LIMITS
+        self.limits.append(limit)
+
+
+def telemetry_of(data_dir: Path) -> Telemetry:
+    return Telemetry(
+        host="127.0.0.1",
+        port=0,
+        data_dir=str(data_dir),
+        retention_s=3600,
+        own_interval_s=5,
+        scrape_interval_s=15,
+        query_workers=1,
+        query_timeout_s=5,
+        query_memory_bytes=1 << 30,
+        query_samples=1000,
+        query_concurrency=2,
+        first_zero=True,
+        promql_mode="prometheus3",
+        metricsql=True,
+        organizations=("personal", "work"),
+        regions=(
+            Region("zero", 0.0, 10.0, "On the equator", ""),
+            Region("ams", 52.37, 4.89, "Amsterdam, Netherlands", "europe"),
+            Region("bog", 4.7, -74.1, "Bogotá, Colombia", "south_america"),
+        ),
+    )
+
+
+@dataclass
+class Api:
+    """A running API and a client for it."""
+
+    url: str
+    client: ClientSession
+    runtime: Runtime
+    tokens: TokenFile
+
+    def headers(self, organization: str = "personal", scope: Scope = Scope.READ) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens.mint(organization, scope)}"}
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    clock, runtime, telemetry = ManualClock(), Runtime(), telemetry_of(tmp_path)
+    application = build_application(Ports(runtime, runtime, runtime), lambda: telemetry, clock)
+    runner = build_runner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    async with ClientSession(auto_decompress=True) as client:
+        yield Api(f"http://127.0.0.1:{port}", client, runtime, TokenFile(tmp_path / "tokens", clock))
+    await runner.cleanup()

@@ -1,0 +1,314 @@
+"""The API from outside: routes, tokens, bounds, sentences. `api` is conftest's Api (test files cannot import it)."""
+
+import asyncio
+import base64
+import io
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from flyproxy.api.parameters import BODY_BYTES_MAX, TIME_MS_BOUND, URL_BYTES_MAX
+from flyproxy.api.ports import QueryAnswer, QueryRequest
+from flyproxy.api.tokens import Scope
+from flyproxy.clock import ManualClock
+from flyproxy.errors import NotReadyError
+
+NOW_MS = ManualClock().now_ms()
+BASE = "/prometheus/personal/api/v1"
+
+
+async def refusal(response: Any, status: int, error_type: str) -> str:
+    """The sentence of an error that must have this status and type."""
+    answer = json.loads(await response.read())
+    assert (response.status, answer["status"], answer["errorType"]) == (status, "error", error_type), answer
+    assert response.content_type == "application/json"
+    return str(answer["error"])
+
+
+async def test_a_query_by_get_and_by_post_is_the_same_question(api: Any) -> None:
+    headers = api.headers()
+    await api.client.get(f"{api.url}{BASE}/query?query=1%2B1&time=4", headers=headers)
+    await api.client.post(f"{api.url}{BASE}/query", data={"query": "1+1", "time": "4"}, headers=headers)
+    assert api.runtime.asked == [QueryRequest("query", "personal", expression="1+1", time_ms=4000)] * 2
+
+
+async def test_a_query_without_a_time_is_asked_for_now(api: Any) -> None:
+    await api.client.get(f"{api.url}{BASE}/query?query=up", headers=api.headers())
+    assert api.runtime.asked[0].time_ms == NOW_MS
+
+
+async def test_vmalert_sends_its_parameters_in_the_url_of_a_json_post(api: Any) -> None:
+    response = await api.client.post(
+        f"{api.url}{BASE}/query_range?query=up&start=0&end=600&step=300s",
+        data=b"{}",
+        headers={**api.headers(), "Content-Type": "application/json"},
+    )
+    assert response.status == 200
+    assert (api.runtime.asked[0].end_ms, api.runtime.asked[0].step_ms) == (600_000, 300_000)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", "nonsense"])
+async def test_a_form_is_read_whatever_its_type_is_called(api: Any, content_type: str) -> None:
+    headers = {**api.headers(), "Content-Type": content_type}
+    await api.client.post(f"{api.url}{BASE}/query", data=b"query=up&time=4", headers=headers)
+    assert api.runtime.asked[0].expression == "up"
+
+
+async def test_a_multipart_form_is_read_too(api: Any) -> None:
+    import aiohttp
+
+    form = aiohttp.FormData(default_to_multipart=True)
+    form.add_field("query", "up{ü=\"ö\"}")
+    await api.client.post(f"{api.url}{BASE}/query", data=form, headers=api.headers())
+    assert api.runtime.asked[0].expression == 'up{ü="ö"}'
+
+
+@pytest.mark.parametrize("body", [b"", b"--b\r\n", b"--b\r\n\r\nx", b"nothing"])
+async def test_a_broken_multipart_form_is_refused(api: Any, body: bytes) -> None:
+    headers = {**api.headers(), "Content-Type": "multipart/form-data; boundary=b"}
+    response = await api.client.post(f"{api.url}{BASE}/query", data=body, headers=headers)
+    assert response.status == 400
+
+
+async def test_metadata_questions_carry_their_span_limit_and_selectors(api: Any) -> None:
+    headers = api.headers()
+    for path in ("series", "labels", "label/region/values"):
+        url = f"{api.url}{BASE}/{path}?match[]=up&match[]=%7Ba%3D%22b%22%7D&start=1&end=2.5&limit=3"
+        assert (await api.client.get(url, headers=headers)).status == 200
+    assert [request.kind for request in api.runtime.asked] == ["series", "labels", "label_values"]
+    assert api.runtime.asked[2] == QueryRequest(
+        "label_values", "personal", matches=("up", '{a="b"}'), label="region", start_ms=1000, end_ms=2500, limit=3
+    )
+    await api.client.get(f"{api.url}{BASE}/labels", headers=headers)
+    assert (api.runtime.asked[3].start_ms, api.runtime.asked[3].end_ms) == (-TIME_MS_BOUND, NOW_MS)
+
+
+async def test_the_deadline_and_the_dialect_travel_with_the_question(api: Any) -> None:
+    url = f"{api.url}{BASE}/query?query=up&timeout=1s&dialect=promql"
+    await api.client.get(url, headers=api.headers())
+    assert (api.runtime.asked[0].timeout_s, api.runtime.asked[0].metricsql) == (1.0, False)
+
+
+async def test_the_answer_of_a_worker_is_passed_on_as_it_is(api: Any) -> None:
+    async def failing(request: QueryRequest) -> QueryAnswer:
+        return QueryAnswer(422, b'{"status":"error","errorType":"execution","error":"no"}')
+
+    api.runtime.answer = failing
+    response = await api.client.get(f"{api.url}{BASE}/query?query=up", headers=api.headers())
+    assert await refusal(response, 422, "execution") == "no"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("query", 'invalid parameter "query": 1:1: parse error: no expression found in input'),
+        ("query?query=up&time=x", 'invalid parameter "time": cannot parse "x" to a valid timestamp'),
+        ("query?query=up&time=NaN", 'invalid parameter "time": "NaN" is not a moment; a timestamp must be finite'),
+        ("query?query=%zz", 'the URL has a broken escape "%zz"'),
+        ("query?query=%ff", "the URL holds a value that is not UTF-8"),
+        ("query_range?query=up&start=0&end=1&step=0", 'invalid parameter "step": zero or negative query resolution'),
+        ("series", "no match[] parameter provided"),
+        ("label/%01/values", "invalid label name: '\\x01'"),
+    ],
+)
+async def test_a_bad_request_has_its_sentence(api: Any, path: str, expected: str) -> None:
+    from yarl import URL
+
+    response = await api.client.get(URL(f"{api.url}{BASE}/{path}", encoded=True), headers=api.headers())
+    assert (await refusal(response, 400, "bad_data")).startswith(expected)
+    assert api.runtime.asked == []
+
+
+async def test_buildinfo_names_a_version_and_no_features_and_refuses_post(api: Any) -> None:
+    headers = api.headers()
+    posted = await api.client.post(f"{api.url}{BASE}/status/buildinfo", headers=headers)
+    assert posted.status == 405
+    assert "GET" in posted.headers["Allow"]
+    answer = json.loads(await (await api.client.get(f"{api.url}{BASE}/status/buildinfo", headers=headers)).read())
+    assert answer["data"]["version"] == "2.55.0"
+    assert "features" not in answer["data"]
+
+
+async def test_a_wrong_method_is_told_the_right_ones(api: Any) -> None:
+    response = await api.client.put(f"{api.url}{BASE}/query", headers=api.headers())
+    assert await refusal(response, 405, "bad_data") == "the method is not one of GET, HEAD, POST"
+    assert response.headers["Allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/prometheus", "/api/v1/query", "//", f"{BASE}/targets"])
+async def test_elsewhere_there_is_nothing(api: Any, path: str) -> None:
+    assert await refusal(await api.client.get(api.url + path), 404, "not_found") == "there is no such endpoint here"
+
+
+async def test_a_client_that_knocks_at_the_base_is_let_in(api: Any) -> None:
+    for path in ("/prometheus/personal", "/prometheus/personal/"):
+        assert (await api.client.get(api.url + path, headers=api.headers())).status == 200
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "FlyV1", "Basic"])
+async def test_each_scheme_brings_a_token(api: Any, scheme: str) -> None:
+    token = api.tokens.mint("personal", Scope.READ)
+    sent = base64.b64encode(f"anybody:{token}".encode()).decode() if scheme == "Basic" else token
+    response = await api.client.get(f"{api.url}{BASE}/labels", headers={"Authorization": f"{scheme} {sent}"})
+    assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("authorization", "expected"),
+    [
+        (None, "no token: send `Authorization: Bearer TOKEN`; `flyproxy auth token` prints one"),
+        ("", "the Authorization scheme is not one of Bearer, FlyV1 and Basic"),
+        ("Digest abc", "the Authorization scheme is not one of Bearer, FlyV1 and Basic"),
+        ("fp_personal_0", "the scheme is missing before the token: send"),
+        ("Bearer", "the token after Bearer is empty: send"),
+        ("Bearer a b", "what follows Bearer is more than one word; a token has no spaces"),
+        ("Bearer fp_personal_0", "the token is not known here: "),
+        ("FlyV1 fm2_abc,fm2_def", "the token is not known here: "),
+        ("Basic ???", "what follows Basic is not base64 of name:password"),
+        ("Basic " + base64.b64encode(b"token").decode(), "what follows Basic holds no colon; "),
+        ("Basic " + base64.b64encode(b"token:").decode(), "the token after Basic is empty: "),
+        ("Basic " + base64.b64encode(b"\xff:\xff").decode(), "what follows Basic is not base64 of name:password"),
+    ],
+)
+async def test_a_401_says_what_was_wrong_with_the_token(api: Any, authorization: str | None, expected: str) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    response = await api.client.get(f"{api.url}{BASE}/labels", headers=headers)
+    assert (await refusal(response, 401, "unauthorized")).startswith(expected)
+    assert "Bearer" in response.headers["WWW-Authenticate"]
+
+
+async def test_two_tokens_are_one_too_many(api: Any) -> None:
+    headers = [("Authorization", "Bearer a"), ("Authorization", "Bearer b")]
+    response = await api.client.get(f"{api.url}{BASE}/labels", headers=headers)
+    assert await refusal(response, 401, "unauthorized") == "more than one Authorization header"
+
+
+async def test_a_token_learns_nothing_of_other_organizations(api: Any) -> None:
+    headers = api.headers("personal")
+    answers = [
+        await refusal(await api.client.get(f"{api.url}/prometheus/{name}/api/v1/{path}", headers=headers), 403, "forbidden")
+        for name in ("work", "unknown", "_operator", "%00", "personal%2F")
+        for path in ("labels", "status/buildinfo")
+    ]
+    assert set(answers) == {"this token is for another organization than the one in the path"}
+    assert api.runtime.asked == []
+
+
+async def test_an_operator_asks_every_organization(api: Any) -> None:
+    headers = api.headers("_operator", Scope.OPERATOR)
+    for name in ("personal", "work", "_operator"):
+        assert (await api.client.get(f"{api.url}/prometheus/{name}/api/v1/labels", headers=headers)).status == 200
+    assert [request.organization for request in api.runtime.asked] == ["personal", "work", "_operator"]
+    response = await api.client.get(f"{api.url}/prometheus/unknown/api/v1/labels", headers=headers)
+    assert "no such organization" in await refusal(response, 404, "not_found")
+
+
+async def test_a_removed_organizations_token_is_refused(api: Any) -> None:
+    response = await api.client.get(f"{api.url}/prometheus/gone/api/v1/labels", headers=api.headers("gone"))
+    assert "not in the configuration any more" in await refusal(response, 403, "forbidden")
+
+
+async def test_damaged_tokens_are_no_reason_to_let_anybody_in(api: Any) -> None:
+    headers = api.headers()
+    api.tokens.path.write_text("damaged\n")
+    response = await api.client.get(f"{api.url}{BASE}/labels", headers=headers)
+    assert "damaged" not in await refusal(response, 503, "unavailable")
+
+
+async def test_a_long_url_is_refused_with_the_mend(api: Any) -> None:
+    response = await api.client.get(f"{api.url}{BASE}/query?query={'x' * URL_BYTES_MAX}", headers=api.headers())
+    assert "send the parameters as a POST form" in await refusal(response, 414, "bad_data")
+    assert api.runtime.limits == ["api_url_bytes"]
+
+
+async def test_a_large_body_is_refused(api: Any) -> None:
+    body = io.BytesIO(b"query=" + b"x" * BODY_BYTES_MAX)
+    response = await api.client.post(f"{api.url}{BASE}/query", data=body, headers=api.headers())
+    assert "the body is larger than 1048576 bytes" in await refusal(response, 413, "bad_data")
+    assert api.runtime.limits == ["api_body_bytes"]
+
+
+async def test_a_late_answer_is_a_timeout(api: Any) -> None:
+    async def late(request: QueryRequest) -> QueryAnswer:
+        raise TimeoutError
+
+    api.runtime.answer = late
+    response = await api.client.get(f"{api.url}{BASE}/query?query=up&timeout=2", headers=api.headers())
+    assert await refusal(response, 503, "timeout") == "query timed out after 2 s"
+    assert api.runtime.limits == ["api_query_timeout"]
+
+
+async def test_nobody_there_to_answer_is_said_so(api: Any) -> None:
+    async def absent(request: QueryRequest) -> QueryAnswer:
+        raise NotReadyError("the query worker is starting")
+
+    api.runtime.answer = absent
+    response = await api.client.get(f"{api.url}{BASE}/query?query=up", headers=api.headers())
+    assert await refusal(response, 503, "unavailable") == "the query worker is starting"
+
+
+async def test_a_bug_shows_and_logs_nothing_of_the_question(api: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(request: QueryRequest) -> QueryAnswer:
+        raise RuntimeError(f"bad {request.expression}")
+
+    api.runtime.answer = broken
+    headers = api.headers()
+    with caplog.at_level(logging.DEBUG):
+        response = await api.client.get(f"{api.url}{BASE}/query?query=secret_metric", headers=headers)
+    assert await refusal(response, 500, "internal") == "an internal error; the operator's log has its place"
+    assert "RuntimeError" in caplog.text
+    assert "secret_metric" not in caplog.text
+    assert headers["Authorization"].split()[1] not in caplog.text
+
+
+async def test_queries_beyond_the_limit_wait_their_turn(api: Any) -> None:
+    running, most = 0, 0
+    go = asyncio.Event()
+
+    async def slow(request: QueryRequest) -> QueryAnswer:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await go.wait()
+        running -= 1
+        return QueryAnswer(200, b"{}")
+
+    api.runtime.answer = slow
+    headers = api.headers()
+    asking = [
+        asyncio.create_task(api.client.get(f"{api.url}{BASE}/query?query=up", headers=headers)) for _ in range(6)
+    ]
+    while len(api.runtime.asked) < 2:
+        await asyncio.sleep(0)
+    go.set()
+    assert [response.status for response in await asyncio.gather(*asking)] == [200] * 6
+    assert most == 2
+
+
+async def test_a_client_that_goes_away_takes_its_question_back(api: Any) -> None:
+    started, canceled = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: QueryRequest) -> QueryAnswer:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            canceled.set()
+        raise AssertionError
+
+    api.runtime.answer = slow
+    asking = asyncio.create_task(api.client.get(f"{api.url}{BASE}/query?query=up", headers=api.headers()))
+    await started.wait()
+    asking.cancel()
+    async with asyncio.timeout(5):
+        await canceled.wait()
+
+
+async def test_every_answer_is_safe_for_a_browser(api: Any) -> None:
+    for path in ("/", "/nothing", "/metrics", f"{BASE}/labels"):
+        response = await api.client.get(api.url + path)
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Server"] == "flyproxy"
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]

@@ -1,0 +1,148 @@
+"""Tokens: minted once, hashed at rest, revoked, expired, and seen by a running proxy at once."""
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from flyproxy.api.tokens import TOKENS_MAX, Scope, TokenFile, TokenFileError
+from flyproxy.clock import ManualClock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "tokens"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def tokens(path: Path, clock: ManualClock) -> TokenFile:
+    return TokenFile(path, clock)
+
+
+def test_a_minted_token_is_known_and_says_what_it_is(tokens: TokenFile) -> None:
+    token = tokens.mint("personal", Scope.READ)
+    assert token.startswith("fp_personal_")
+    grant = tokens.check(token)
+    assert grant is not None
+    assert (grant.organization, grant.scope) == ("personal", Scope.READ)
+
+
+@pytest.mark.parametrize("stranger", ["", "fp_personal_0", "x" * 100_000, "\udcff", "fp_personal_" + "0" * 64])
+def test_a_strange_token_is_not_known(tokens: TokenFile, stranger: str) -> None:
+    tokens.mint("personal", Scope.READ)
+    assert tokens.check(stranger) is None
+
+
+def test_without_a_file_nobody_is_known(tokens: TokenFile) -> None:
+    assert tokens.check("fp_personal_0") is None
+    assert tokens.list() == ()
+
+
+def test_the_file_holds_no_token_and_is_for_its_owner_alone(tokens: TokenFile, path: Path) -> None:
+    token = tokens.mint("personal", Scope.READ)
+    assert token not in path.read_text()
+    assert token.rpartition("_")[2] not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_every_token_is_another(tokens: TokenFile) -> None:
+    assert len({tokens.mint("personal", Scope.READ) for _ in range(20)}) == 20
+
+
+def test_a_running_proxy_sees_what_the_command_line_writes(tokens: TokenFile, path: Path, clock: ManualClock) -> None:
+    elsewhere = TokenFile(path, clock)
+    token = elsewhere.mint("personal", Scope.WRITE)
+    assert tokens.check(token) is not None
+    elsewhere.revoke(token)
+    assert tokens.check(token) is None
+    second = elsewhere.mint("personal", Scope.READ)
+    path.unlink()
+    assert tokens.check(second) is None
+
+
+def test_a_token_is_revoked_by_its_id_or_by_itself(tokens: TokenFile) -> None:
+    first, second = tokens.mint("personal", Scope.READ), tokens.mint("personal", Scope.READ)
+    known = tokens.check(first)
+    assert known is not None
+    assert tokens.revoke(known.id) == known
+    assert tokens.check(first) is None
+    assert tokens.check(second) is not None
+    assert tokens.revoke(second) is not None
+    assert tokens.revoke(second) is None
+
+
+def test_a_short_lived_token_ends_and_leaves_the_file(tokens: TokenFile, clock: ManualClock, path: Path) -> None:
+    token = tokens.mint("personal", Scope.READ, lifetime_s=60)
+    clock.advance(59.9)
+    assert tokens.check(token) is not None
+    clock.advance(0.2)
+    assert tokens.check(token) is None
+    tokens.mint("personal", Scope.READ)
+    assert len(path.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("scope", "own", "write", "other"),
+    [(Scope.READ, True, False, False), (Scope.WRITE, True, True, False), (Scope.OPERATOR, True, True, True)],
+)
+def test_a_scope_allows_so_much(tokens: TokenFile, scope: Scope, own: bool, write: bool, other: bool) -> None:
+    grant = tokens.check(tokens.mint("personal", scope))
+    assert grant is not None
+    assert grant.allows("personal") is own
+    assert grant.allows("personal", Scope.WRITE) is write
+    assert grant.allows("work") is other
+    assert grant.allows("personal", Scope.OPERATOR) is (scope is Scope.OPERATOR)
+
+
+@pytest.mark.parametrize("slug", ["", "a b", "a/b", "-a", "a" * 64, "ü"])
+def test_an_organization_must_be_a_name(tokens: TokenFile, slug: str) -> None:
+    with pytest.raises(TokenFileError, match="no organization's name"):
+        tokens.mint(slug, Scope.READ)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x", "{}", "[]", '{"id":"a","organization":"o","scope":"king","sha256":"' + "0" * 64 + '","created_ms":1}'],
+)
+def test_a_damaged_line_is_named(tokens: TokenFile, path: Path, line: str) -> None:
+    tokens.mint("personal", Scope.READ)
+    with path.open("a") as out:
+        out.write(line + "\n")
+    with pytest.raises(TokenFileError, match=r"tokens:2: not a token's record"):
+        tokens.check("anything")
+
+
+def test_an_unreadable_place_is_named(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TokenFileError, match="cannot write in"):
+        TokenFile(tmp_path / "file" / "tokens", clock).mint("personal", Scope.READ)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TokenFileError, match="cannot read"):
+        TokenFile(tmp_path / "folder", clock).list()
+
+
+def test_the_file_is_bounded(tokens: TokenFile, path: Path) -> None:
+    tokens.mint("personal", Scope.READ)
+    path.write_text(path.read_text() * TOKENS_MAX)
+    with pytest.raises(TokenFileError, match="revoke one first"):
+        tokens.mint("personal", Scope.READ)
+
+
+def test_two_writers_lose_nothing(path: Path, clock: ManualClock) -> None:
+    def mint_some() -> None:
+        for _ in range(10):
+            TokenFile(path, clock).mint("personal", Scope.READ)
+
+    threads = [threading.Thread(target=mint_some) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(TokenFile(path, clock).list()) == 30

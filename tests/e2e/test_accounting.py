@@ -1,0 +1,176 @@
+"""The accounting is exact: what a client logged is what the front door counted, to the request and to the byte."""
+
+import asyncio
+import os
+import random
+import signal
+from typing import Any
+
+import pytest
+
+REGIONS = ["ord", "fra", "sin", "syd"]
+STATUSES = [200, 201, 204, 301, 404, 500]
+DELAYS_MS = [150, 350, 750]
+"""In the middle of wide buckets, so that a busy machine's jitter does not carry a request over an edge."""
+BUCKET_OF_DELAY = {150: "0.2", 350: "0.5", 750: "1"}
+CONNECTIONS = 300
+
+
+def configuration(toolbox: dict[str, Any], app_port: int, workers: int) -> dict[str, Any]:
+    return {
+        "edge": {"workers": workers, "region": "ord"},
+        "listeners": [{"bind": f"127.0.0.1:{toolbox['free_port']()}", "region": region} for region in REGIONS],
+        "apps": [
+            {
+                "name": "hello",
+                "hostnames": ["hello.localhost"],
+                "instances": [{"address": f"127.0.0.1:{app_port}", "region": region} for region in REGIONS[:1]],
+            }
+        ],
+        "timeouts": {"drain": "2s"},
+    }
+
+
+async def send(toolbox: dict[str, Any], door: Any, account: Any, requests: int) -> None:
+    """`requests` requests over all doors, by CONNECTIONS clients, a tenth of them one request a connection."""
+    dice = random.Random(7)
+    plan = [
+        (dice.choice(STATUSES), dice.choice(DELAYS_MS), dice.random() < 0.3, dice.random() > 0.1)
+        for _ in range(requests)
+    ]
+
+    async def one(index: int) -> None:
+        region = REGIONS[index % len(REGIONS)]
+        client = toolbox["Client"](account, region, door.doors[region])
+        for status, delay, post, keep in plan[index::CONNECTIONS]:
+            assert await client.request(status, delay, post=post, keep=keep) == status
+        await client.close()
+
+    await asyncio.gather(*(one(index) for index in range(CONNECTIONS)))
+
+
+def check_account(door: Any, account: Any) -> None:
+    """Everything the client knows, against /metrics."""
+    by = account.by
+    assert door.exposed_sum("fly_edge_http_responses_count", "region", "status", app="hello") | zeros(door) == (
+        by("region", "status") | zeros(door)
+    )
+    count = door.exposed_sum("fly_edge_http_response_time_seconds_count", "region", "status", app="hello")
+    assert count | zeros(door) == by("region", "status") | zeros(door)
+    assert door.exposed_sum("fly_app_http_responses_count", "status") == by("status")
+    assert sum(door.exposed_sum("fly_edge_data_in", app="hello").values()) == account.bytes_out
+    assert sum(door.exposed_sum("fly_edge_data_out", app="hello").values()) == account.bytes_in
+    connects = sum(door.exposed_sum("fly_edge_tcp_connects_count", app="hello").values())
+    disconnects = sum(door.exposed_sum("fly_edge_tcp_disconnects_count", app="hello").values())
+    assert (connects, connects - disconnects) == (account.connects, 0)
+    cumulative = door.exposed_sum("fly_edge_http_response_time_seconds_bucket", "le", app="hello")
+    upto = 0.0
+    for delay in DELAYS_MS:
+        upto += by("delay")[(str(delay),)]
+        assert cumulative[(BUCKET_OF_DELAY[delay],)] == upto
+    assert cumulative[("0.1",)] == 0
+    assert cumulative[("+Inf",)] == upto
+
+
+def zeros(door: Any) -> dict[Any, float]:
+    """Only status 200 stands at 0 from the start."""
+    found = door.exposed_sum("fly_edge_http_responses_count", "region", "status", app="hello")
+    return {key: 0.0 for key, value in found.items() if value == 0 and key[1] == "200"}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("workers", "requests"), [(1, 3000), (2, 20000), (4, 3000), (0, 1500)])
+async def test_every_request_and_every_byte_is_counted_once(
+    toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any, workers: int, requests: int
+) -> None:
+    door = await asyncio.to_thread(start_front_door, configuration(toolbox, scripted_app.port, workers))
+    account = toolbox["Account"]()
+    sending = asyncio.create_task(send(toolbox, door, account, requests))
+    await asyncio.sleep(1.0)
+    assert (await asyncio.to_thread(door.reload)).status == 200  # in the middle of the traffic
+    await sending
+    total = sum(account.answers.values())
+    assert total == requests
+
+    def agrees() -> bool:
+        seen = sum(door.exposed_sum("fly_edge_http_responses_count", app="hello").values())
+        closed = sum(door.exposed_sum("fly_edge_tcp_disconnects_count", app="hello").values())
+        return bool(seen >= total and closed >= account.connects)
+
+    await asyncio.to_thread(toolbox["eventually"], agrees)
+    await asyncio.to_thread(check_account, door, account)
+
+    def stored() -> bool:
+        query = "sum by (region, status) (fly_edge_http_responses_count) > 0"
+        return bool(door.vector(query, "region", "status") == account.by("region", "status"))
+
+    await asyncio.to_thread(toolbox["eventually"], stored, 10.0, "the beat after")
+
+
+async def test_a_visitor_who_leaves_while_the_app_sleeps_is_a_499(
+    toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any
+) -> None:
+    door = await asyncio.to_thread(start_front_door, configuration(toolbox, scripted_app.port, 2))
+    account = toolbox["Account"]()
+    clients = [toolbox["Client"](account, "fra", door.doors["fra"]) for _ in range(40)]
+    asking = [asyncio.create_task(client.request(200, 400)) for client in clients]
+    await asyncio.sleep(0.15)
+    for task, client in zip(asking[:25], clients[:25], strict=True):
+        task.cancel()
+        client.abandon()
+    await asyncio.gather(*asking[25:])
+    for client in clients[25:]:
+        await client.close()
+
+    def counted() -> dict[Any, float]:
+        found: dict[Any, float] = door.exposed_sum("fly_edge_http_responses_count", "status", app="hello")
+        return found
+
+    await asyncio.to_thread(
+        toolbox["eventually"], lambda: counted() == {("200",): 15, ("499",): 25}, what="25 times 499, 15 times 200"
+    )
+    concurrency = await asyncio.to_thread(door.exposed_sum, "fly_app_concurrency")
+    assert sum(concurrency.values()) == 0
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_worker_loses_only_what_it_had_in_its_hands(
+    toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any
+) -> None:
+    in_flight, delay_ms = 32, 25
+    door = await asyncio.to_thread(start_front_door, configuration(toolbox, scripted_app.port, 1))
+    account = toolbox["Account"]()
+    stop = asyncio.Event()
+    lowest_seen: list[float] = []
+
+    async def keep_asking(index: int) -> None:
+        region = REGIONS[index % len(REGIONS)]
+        client = toolbox["Client"](account, region, door.doors[region])
+        while not stop.is_set():
+            try:
+                await client.request(200, delay_ms)
+            except (OSError, asyncio.IncompleteReadError):
+                client.abandon()
+                await asyncio.sleep(0.02)
+        await client.close()
+
+    async def watch() -> None:
+        while not stop.is_set():
+            seen = await asyncio.to_thread(door.exposed_sum, "fly_edge_http_responses_count", app="hello")
+            lowest_seen.append(sum(seen.values()))
+            await asyncio.sleep(0.1)
+
+    work = [asyncio.create_task(keep_asking(index)) for index in range(in_flight)] + [asyncio.create_task(watch())]
+    await asyncio.sleep(2.0)
+    (worker,) = await asyncio.to_thread(door.children, "edge_worker")
+    os.kill(worker, signal.SIGKILL)
+    await asyncio.sleep(2.5)
+    stop.set()
+    await asyncio.gather(*work)
+    await asyncio.sleep(0.5)
+    counted = sum((await asyncio.to_thread(door.exposed_sum, "fly_edge_http_responses_count", app="hello")).values())
+    answered = sum(account.answers.values())
+    assert lowest_seen == sorted(lowest_seen), "a counter went backwards"
+    # At most the requests in its hands, and those of the one loop turn that was not folded yet.
+    assert answered - 2 * in_flight <= counted <= answered + in_flight
+    assert await asyncio.to_thread(door.children, "edge_worker") != [worker]

@@ -1,0 +1,99 @@
+"""The memory of lines: what it may hold, and that it never changes a verdict."""
+
+import pytest
+
+from flyproxy.http1 import parser as parser_module
+from flyproxy.http1.faults import HttpFault
+from flyproxy.http1.limits import HeadLimits
+from flyproxy.http1.parser import (
+    LINE_BYTES_REMEMBERED,
+    LINES_REMEMBERED,
+    CachedRequestParser,
+    CachedResponseParser,
+    StrictRequestParser,
+    StrictResponseParser,
+    request_parser,
+    response_parser,
+)
+
+LIMITS = HeadLimits()
+OWNED = frozenset((b"x-forwarded-for",))
+
+
+def _head(*lines: bytes) -> bytes:
+    return b"\r\n".join((b"GET / HTTP/1.1", *lines, b"", b""))
+
+
+def test_the_default_remembers_lines() -> None:
+    assert isinstance(request_parser(LIMITS, OWNED), CachedRequestParser)
+    assert isinstance(response_parser(LIMITS), CachedResponseParser)
+    assert StrictRequestParser(LIMITS, OWNED).statistics() == {"lines_remembered": 0, "memory_emptied": 0}
+    assert StrictResponseParser(LIMITS).statistics() == {"lines_remembered": 0, "memory_emptied": 0}
+
+
+@pytest.mark.parametrize("line", [b"Authorization: Bearer x", b"cOOKIE: a=b", b"X-Api-Key: x", b"X-Auth-Token: x"])
+def test_a_secret_is_never_remembered(line: bytes) -> None:
+    parser = CachedRequestParser(LIMITS, OWNED)
+    head = parser.parse(_head(b"Host: a", line))
+    assert head is not None
+    assert head.lines == [line]
+    assert parser.statistics()["lines_remembered"] == 1
+
+
+def test_a_cookie_that_is_set_is_never_remembered() -> None:
+    parser = CachedResponseParser(LIMITS)
+    assert parser.parse(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\n\r\n", b"GET") is not None
+    assert parser.statistics()["lines_remembered"] == 0
+
+
+def test_a_long_line_is_not_remembered() -> None:
+    parser = CachedRequestParser(LIMITS, OWNED)
+    for size, remembered in ((LINE_BYTES_REMEMBERED, 2), (LINE_BYTES_REMEMBERED + 1, 2)):
+        assert parser.parse(_head(b"Host: a", b"A: " + b"b" * (size - 3))) is not None
+        assert parser.statistics()["lines_remembered"] == remembered
+
+
+def test_a_refused_line_is_not_remembered_and_refused_again() -> None:
+    parser = CachedRequestParser(LIMITS, OWNED)
+    for _ in range(2):
+        with pytest.raises(HttpFault):
+            parser.parse(_head(b"A: \x01"))
+    assert parser.statistics()["lines_remembered"] == 0
+
+
+def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LINES_REMEMBERED * LINE_BYTES_REMEMBERED <= 2 * 1024 * 1024
+    monkeypatch.setattr(parser_module, "LINES_REMEMBERED", 10)
+    parser = CachedRequestParser(LIMITS, OWNED)
+    for number in range(25):
+        head = parser.parse(_head(b"Host: a", b"X-Request-Id: %d" % number))
+        assert head is not None
+        assert head.lines == [b"X-Request-Id: %d" % number]
+        assert parser.statistics()["lines_remembered"] <= 10
+    assert parser.statistics()["memory_emptied"] == 2
+
+
+def test_a_remembered_line_is_still_counted_against_its_like() -> None:
+    parser = CachedRequestParser(LIMITS, OWNED)
+    assert parser.parse(_head(b"Host: a", b"Content-Length: 5")) is not None
+    for doubled in (b"Host: a", b"Content-Length: 5"):
+        with pytest.raises(HttpFault, match="two"):
+            parser.parse(_head(b"Host: a", b"Content-Length: 5", doubled))
+
+
+def test_heads_do_not_share_what_a_reader_may_change() -> None:
+    parser = CachedRequestParser(LIMITS, OWNED)
+    first = parser.parse(_head(b"Host: a", b"X-Forwarded-For: b", b"A: b"))
+    second = parser.parse(_head(b"Host: a", b"X-Forwarded-For: b", b"A: b"))
+    assert first is not None
+    assert second is not None
+    assert first.owned is not None
+    first.lines.append(b"C: d")
+    first.owned[b"x-forwarded-for"] = b"e"
+    assert second.lines == [b"A: b"]
+    assert second.owned == {b"x-forwarded-for": b"b"}
+
+
+def test_a_fault_says_its_status_and_sentence() -> None:
+    fault = HttpFault(400, "two Host headers")
+    assert (fault.status, fault.reason, str(fault)) == (400, "two Host headers", "400: two Host headers")
