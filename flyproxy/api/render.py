@@ -126,7 +126,8 @@ def _stamps_text(timestamps_ms: Times) -> list[bytes]:
 def _matrix_json(result: Result, keep: slice) -> bytes:
     stamps = _stamps_text(result.timestamps_ms)
     values, present = result.values[keep], result.present[keep]
-    full, some = present.all(axis=1).tolist(), present.any(axis=1).tolist()
+    full: list[bool] = np.all(present, axis=1).tolist()
+    some: list[bool] = np.any(present, axis=1).tolist()
     # A scalar over a range is one series without labels.
     names = result.labels[keep] if result.kind is ValueType.INSTANT else [()] * len(values)
     return b"[%s]" % b",".join(

@@ -15,7 +15,9 @@ from flyproxy.errors import FlyproxyError
 VERBS = {
     "auth": ("flyproxy.cli.auth:auth", "Mint, list and revoke tokens for the API."),
     "check": ("flyproxy.cli.check:check", "Name every fault of a configuration file, with its line."),
+    "demo": ("flyproxy.cli.demo:demo", "Show a real app served in four regions, with its numbers."),
     "query": ("flyproxy.cli.query:query", "Ask a running proxy in PromQL."),
+    "run": ("flyproxy.cli.run:run", "Serve apps through the front door."),
 }
 """Verb: where it is, and its line in `--help`."""
 
@@ -24,7 +26,10 @@ EXIT_INTERRUPTED = 130
 
 _EXAMPLES = """\b
 Examples:
+  flyproxy run --to 5000
+  flyproxy run -c flyproxy.yaml
   flyproxy check flyproxy.yaml
+  flyproxy query 'sum by (region) (rate(fly_edge_http_responses_count))'
 """
 
 
@@ -82,7 +87,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except FlyproxyError as error:
-        click.echo(f"flyproxy: {error}", err=True)
+        # Several lines are a rendering of their own (the faults of a configuration).
+        text = str(error)
+        click.echo(text if "\n" in text else f"flyproxy: {text}", err=True)
         return EXIT_FAILED
     return result if isinstance(result, int) else 0
 

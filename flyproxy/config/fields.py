@@ -86,7 +86,8 @@ def between(low: int | float, high: int | float) -> AfterValidator:
 
     def bounded(value: Any) -> Any:
         if not low <= value <= high:
-            raise wrong(f"wanted {low} to {high}, got {value}")
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise wrong(f"wanted {low} to {high}, got {shown}")
         return value
 
     return AfterValidator(bounded)

@@ -31,11 +31,13 @@ default.
   unless `regions` gives it one: as seen from `local`, all other regions are equally far.
 - **YAML**: true and false are the only booleans (`off` is a word), numbers are decimal; anchors, aliases and `<<`
   work. A file has at most {FILE_BYTES_MAX // 1024 // 1024} MiB, {DEPTH_MAX} levels and {VALUES_MAX} values.
+- **Reload** (SIGHUP, `/-/reload`): everything but `edge.workers`, `edge.loop`, `telemetry.bind`, `telemetry.data_dir`,
+  `telemetry.query_workers` and `telemetry.query_memory` changes while running; a file with faults changes nothing.
 - *Not built yet* means: known, refused with a sentence unless left at its default.
 """
 
 
-def reference() -> str:
+def markdown() -> str:
     """The whole page, markdown."""
     parts = [_HEAD, "## The file\n", *_table(Configuration)]
     for name, model in _sections(Configuration, ""):
@@ -80,4 +82,4 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    print(markdown(), end="")

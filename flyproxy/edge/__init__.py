@@ -1,14 +1,23 @@
 """The request's way. Knows http1, config's resolved values and instrument; never a query, never the store.
 
-listener    takes connections in and gives them to the proxy or the passthrough
-proxy       the life of one request, top to bottom
-router      host to app (pure)
-balancer    which instance next (pure)
-instance    one place an app runs: its address, its load, its recorder
-pool        idle connections to one instance (pure decisions)
-upstream    one connection to an instance
-forwarding  the head that goes on (pure)
-faults      what went wrong, whose fault it is, what the client reads
-passthrough raw TCP doors
-access_log  one line a request, never blocking
+server       the room's one door: start, new generations, drain
+generation   what a configuration means here: routers, routes, instances
+listener     takes connections in and gives them to clients or passthroughs
+client       one client connection: its requests' bytes, one after the other
+proxy        the life of one request, top to bottom
+route        what a door knows of an app
+router       host to app (pure)
+balancer     which instance next (pure)
+instance     one place an app runs: its address, its load, its recorder; dialling
+pool         idle connections to one instance (pure decisions)
+upstream     one connection to an instance
+forwarding   the heads that go on, both ways (pure)
+request_ids  names of requests and traces (pure)
+dechunk      chunked bytes for HTTP/1.0 clients (pure)
+faults       what went wrong, whose fault it is, what the client reads (pure)
+passthrough  raw TCP doors' connections
+flow         one direction of one of them: copied, then spliced
+wire         half a close, and a close that says it is a failure
+worker       what all connections of the process share, and the ticker that keeps their deadlines
+access_log   one line a request, never blocking
 """

@@ -1,10 +1,10 @@
 """One client connection: its requests' bytes, one after the other, and how it ends.
 
-States: HEAD (idle, or part of a head), COUNTED and CHUNKED (a request's body), BUSY (the request is whole, its answer is
-not), TUNNEL, LINGER (answered and half closed: what still comes is thrown away for a moment, so that no RST overtakes the
-answer), CLOSED. While a request is busy the connection is read on, to notice a client that leaves; what it sends early
-(pipelining) waits, in order, within `limits.buffer_bytes`. Data in any state is tolerated: uvloop may deliver some after
-pause_reading.
+States: HEAD (idle, or part of a head), COUNTED and CHUNKED (a request's body), BUSY (the request is whole, its answer
+is not), TUNNEL, LINGER (answered and half closed: what still comes is thrown away for a moment, so that no RST
+overtakes the answer), CLOSED. While a request is busy the connection is read on, to notice a client that leaves; what
+it sends early (pipelining) waits, in order, within `limits.buffer_bytes`. Data in any state is tolerated: uvloop may
+deliver some after pause_reading.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests, hands them to exchanges, one at a time."""
 
     __slots__ = (
-        "_begun_ns", "_body", "_body_from_ns", "_buffer", "_counted", "_door", "_exchange", "_free_ns", "_full", "_held",
-        "_left", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "deadline_ns", "eof_pending", "ip",
-        "suffix", "transport",
+        "_begun_ns", "_body", "_body_from_ns", "_buffer", "_counted", "_door", "_exchange", "_free_ns", "_full",
+        "_held", "_left", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "deadline_ns", "eof_pending",
+        "ip", "suffix", "transport",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, door: Doorway) -> None:
@@ -92,7 +92,7 @@ class ClientConnection(asyncio.Protocol):
                 self._buffer = data
                 self._begun_ns = self._worker.monotonic_ns()
             self._read_requests()
-        elif state == COUNTED or state == CHUNKED:
+        elif state in (COUNTED, CHUNKED):
             self._body_arrived(data)
         elif state == BUSY:
             self._pipelined(data)
@@ -298,7 +298,7 @@ class ClientConnection(asyncio.Protocol):
         """Answer what is no request; it counts under no app."""
         door, buffer = self._door, self._buffer
         self._buffer = b""
-        self._unread = True
+        self._unread = fault is not faults.CONNECTION_LIMIT  # no time to wait for one too many
         self._state = BUSY
         nobody = RequestHead(b"", b"", 1, b"", b"", [], None, -1, False, False, False, None, False, len(buffer))
         self._exchange = Exchange(self._worker, door, self, door.unmatched, nobody, self._begun_ns)

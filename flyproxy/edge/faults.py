@@ -1,8 +1,8 @@
 """What went wrong, whose fault it is, what the client reads (pure).
 
 Every answer the front door makes itself has a code: in the header `Flyproxy-Error`, in the log line, and as
-`fly_edge_error_count{code}`. Codes follow Fly's where Fly has one (its PC, PR and PL families); the PP and PU families are
-ours: PP is about the client's message, PU about the instance's.
+`fly_edge_error_count{code}`. Codes follow Fly's where Fly has one (its PC, PR and PL families); the PP and PU
+families are ours: PP is about the client's message, PU about the instance's.
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,9 @@ MISDIRECTED = Fault("PP12", 421, Blame.CLIENT, "Misdirected Request", "This conn
 
 NO_INSTANCE = Fault("PR01", 503, Blame.OPERATOR, "Service Unavailable", "The app has no instance that could answer.")
 
-REFUSED = Fault("PC01", 502, Blame.INSTANCE, "Bad Gateway", "The instance refused the connection: nothing listens there.")
+REFUSED = Fault(
+    "PC01", 502, Blame.INSTANCE, "Bad Gateway", "The instance refused the connection: nothing listens there."
+)
 UNREACHABLE = Fault("PC02", 502, Blame.INSTANCE, "Bad Gateway", "The instance could not be reached.")
 RESET = Fault("PC03", 502, Blame.INSTANCE, "Bad Gateway", "The instance closed the connection without an answer.")
 ABORTED = Fault("PC04", 502, Blame.INSTANCE, "Bad Gateway", "The instance broke off in the middle of its answer.")
@@ -66,7 +68,9 @@ CONNECT_TIMEOUT = Fault(
     "PC05", 504, Blame.INSTANCE, "Gateway Timeout", "The instance did not take the connection in time."
 )
 CONNECT_IO = Fault("PC06", 502, Blame.OPERATOR, "Bad Gateway", "The front door could not open a connection.")
-TRIES_EXHAUSTED = Fault("PC07", 502, Blame.INSTANCE, "Bad Gateway", "Several instances were tried; none could be reached.")
+TRIES_EXHAUSTED = Fault(
+    "PC07", 502, Blame.INSTANCE, "Bad Gateway", "Several instances were tried; none could be reached."
+)
 
 BAD_RESPONSE = Fault("PU01", 502, Blame.INSTANCE, "Bad Gateway", "The instance's answer is not well-formed HTTP/1.1.")
 RESPONSE_TIMEOUT = Fault("PU02", 504, Blame.INSTANCE, "Gateway Timeout", "The instance did not answer in time.")

@@ -1,22 +1,45 @@
 """The head that goes on (pure): a rebuilt first line, the lines that were validated, then ours.
 
-To the instance: what Fly's proxy says about the client (fly.md 6.3). Nobody in front of us is believed yet, so whatever a
-client claims in one of `OWNED` is dropped and said anew. `Via` is a list: the client's stays, ours follows (RFC 9110 7.6.3).
-To the client: `Server` is ours, `Via` is appended, and the request's id, so that a page and a log line can be matched.
+To the instance: what Fly's proxy says about the client (fly.md 6.3). Nobody in front of us is believed yet, so
+whatever a client claims in one of `OWNED` is dropped and said anew. `Via` is a list: the client's stays, ours follows
+(RFC 9110 7.6.3). To the client: `Server` is ours, `Via` is appended, and the request's id, so that a page and a log
+line can be matched.
 """
 
 from flyproxy import __version__
 from flyproxy.http1.head import RequestHead, ResponseHead
 
 OWNED = frozenset(
-    name.encode()
-    for name in (
-        "fly-client-ip fly-forwarded-port fly-forwarded-proto fly-forwarded-ssl fly-region fly-request-id "
-        "fly-traceparent fly-tracestate fly-dispatch-start fly-replay-src fly-replay-failed fly-replay-cache-status "
-        "fly-preferred-instance-unavailable forwarded traceparent x-forwarded-by x-forwarded-for x-forwarded-host "
-        "x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-scheme x-forwarded-server x-forwarded-ssl "
-        "x-original-url x-real-ip x-request-start x-rewrite-url"
-    ).split()
+    (
+        b"fly-client-ip",
+        b"fly-dispatch-start",
+        b"fly-forwarded-port",
+        b"fly-forwarded-proto",
+        b"fly-forwarded-ssl",
+        b"fly-preferred-instance-unavailable",
+        b"fly-region",
+        b"fly-replay-cache-status",
+        b"fly-replay-failed",
+        b"fly-replay-src",
+        b"fly-request-id",
+        b"fly-traceparent",
+        b"fly-tracestate",
+        b"forwarded",
+        b"traceparent",
+        b"x-forwarded-by",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-forwarded-scheme",
+        b"x-forwarded-server",
+        b"x-forwarded-ssl",
+        b"x-original-url",
+        b"x-real-ip",
+        b"x-request-start",
+        b"x-rewrite-url",
+    )
 )
 """Request headers that only a front door may set; lower case."""
 

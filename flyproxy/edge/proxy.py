@@ -10,7 +10,8 @@ Ways to end early: `fail` (a coded fault: an answer of our own, or a break-off w
 `client_gone` (499). A request that got no byte of an answer on a connection that had served before is sent again once,
 if it is idempotent and has no body: then the instance had hung up before it could have read it.
 
-Waiting bytes are bounded both ways: while one side does not take more than `limits.buffer_bytes`, the other is not read.
+Waiting bytes are bounded both ways: while one side does not take more than `limits.buffer_bytes`, the other is not
+read.
 """
 
 import asyncio
@@ -21,7 +22,14 @@ from flyproxy.edge.access_log import Entry
 from flyproxy.edge.balancer import choose
 from flyproxy.edge.dechunk import Dechunker
 from flyproxy.edge.faults import CLIENT_CLOSED_REQUEST, Blame, Fault
-from flyproxy.edge.forwarding import IDEMPOTENT, interim_head, is_event_stream, own_response, request_head, response_head
+from flyproxy.edge.forwarding import (
+    IDEMPOTENT,
+    interim_head,
+    is_event_stream,
+    own_response,
+    request_head,
+    response_head,
+)
 from flyproxy.edge.instance import Instance
 from flyproxy.edge.request_ids import is_traceparent
 from flyproxy.edge.route import Doorway, Route
@@ -65,10 +73,10 @@ class Exchange:
 
     __slots__ = (
         "_answer_begun", "_client", "_client_ended", "_continued", "_dechunker", "_dial", "_door", "_duration_ns",
-        "_fault", "_flushing", "_head", "_held", "_instance", "_instance_ended", "_instance_id", "_instance_ns", "_keep",
-        "_over", "_recorded", "_replayed", "_reported", "_request_id", "_request_whole", "_route", "_sent_ns",
-        "_started_ns", "_status", "_streaming", "_tried", "_upstream", "_waiting", "_why", "_worker", "bytes_in",
-        "bytes_out", "bytes_sent", "method",
+        "_fault", "_flushing", "_head", "_held", "_instance", "_instance_ended", "_instance_id", "_instance_ns",
+        "_keep", "_over", "_recorded", "_replayed", "_reported", "_request_id", "_request_whole", "_route",
+        "_sent_ns", "_started_ns", "_status", "_streaming", "_tried", "_upstream", "_waiting", "_why", "_worker",
+        "bytes_in", "bytes_out", "bytes_sent", "method",
     )  # fmt: skip
 
     def __init__(
@@ -170,7 +178,11 @@ class Exchange:
     def dialled(self, upstream: UpstreamConnection) -> None:
         """A new connection is there."""
         self._dial = None
-        self._forward(upstream)
+        if upstream.transport.is_closing():
+            self._upstream = upstream
+            self.upstream_failed(faults.RESET, "closed or spoken on as soon as it was open")
+        else:
+            self._forward(upstream)
 
     def dial_failed(self, fault: Fault, why: str) -> None:
         """Nothing was sent, so any request may try another instance."""

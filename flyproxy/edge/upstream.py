@@ -1,7 +1,8 @@
 """One connection to an instance: its answers' framing, read as if the instance were hostile.
 
-States: IDLE in the pool (a byte or an EOF kills it), HEAD, COUNTED, CHUNKED, UNTIL_CLOSE, TUNNEL, DEAD. The exchange that
-uses the connection is told of an answer's head, body and end, or once of a fault; then it lets the connection go.
+States: IDLE in the pool (a byte or an EOF kills it), HEAD, COUNTED, CHUNKED, UNTIL_CLOSE, TUNNEL, DEAD. The exchange
+that uses the connection is told of an answer's head, body and end, or once of a fault; then it lets the connection
+go.
 """
 
 import asyncio
@@ -74,8 +75,8 @@ class UpstreamConnection(asyncio.Protocol):
         "deadline_ns",
         "eof_pending",
         "received",
-        "reused",
         "reusable",
+        "reused",
         "transport",
         "user",
     )
@@ -247,9 +248,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write_stalled(self) -> None:
         self._fail(faults.REQUEST_STALLED, "the instance took no byte for timeouts.write")
-
-    def cut_off(self) -> None:
-        self.abort()
 
     # the answer's bytes
 

@@ -7,6 +7,7 @@ connections cost about 0.5 ms a look. A bound is kept within TICK_S.
 
 import asyncio
 import random
+import resource
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,13 +30,29 @@ CLOCK_SLACK_US = 2_000
 """How far the kept offset between the two clocks may be off before it is set anew, microseconds."""
 
 
-class Mortal(Protocol):
+FILES_RESERVED = 64
+"""Descriptors of a worker that are neither a client's nor an instance's connection."""
+
+
+def _connections_for_files() -> int:
+    """Client connections there are descriptors for, two for each: so that one too many can still be told so."""
+    return max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_RESERVED) // 2)
+
+
+class Expiring(Protocol):
     """A connection with a deadline."""
 
     deadline_ns: int
 
     def expired(self, now_ns: int) -> None:
         """The deadline has passed: end, or set another."""
+
+
+class Mortal(Expiring, Protocol):
+    """A client's connection."""
+
+    def leave_soon(self, deadline_ns: int) -> None:
+        """The front door goes down: if nothing is under way, wait no longer than this."""
 
     def cut_off(self) -> None:
         """The drain's patience has ended: end now."""
@@ -68,7 +85,7 @@ class Worker:
         self.ids = RequestIds(random.getrandbits)
         self.random = random.random
         self.clients: set[Mortal] = set()
-        self.upstreams: set[Mortal] = set()
+        self.upstreams: set[Expiring] = set()
         self.stalled: dict[Writer, tuple[int, int]] = {}
         """Connections that cannot be written to: bytes unsent when last looked at, and when patience ends."""
         self.tunnels: set[Tunnel] = set()
@@ -95,7 +112,7 @@ class Worker:
         self.response_parser = response_parser(self.head_limits)
         self.buffer_bytes = limits.buffer_bytes
         self.body_bytes = limits.body_bytes
-        self.connections_max = limits.connections
+        self.connections_max = min(limits.connections, _connections_for_files())
         self.head_ns = int(timeouts.head_s * 1e9)
         self.body_ns = int(timeouts.body_s * 1e9)
         self.idle_ns = int(timeouts.idle_s * 1e9)
@@ -137,7 +154,8 @@ class Worker:
         self.process.loop_lag(max(0, int((self.loop.time() - due) * 1e9)))
         self._follow_clock()
         now_ns = self.now_ns = self.monotonic_ns()
-        for group in (self.clients, self.upstreams):
+        groups: tuple[set[Mortal] | set[Expiring], ...] = (self.clients, self.upstreams)
+        for group in groups:
             for connection in [one for one in group if one.deadline_ns <= now_ns]:
                 connection.expired(now_ns)
         if self.stalled:

@@ -63,19 +63,21 @@ def _check_begun(buffer: bytes | bytearray, start: int, limits: HeadLimits) -> i
     size = len(buffer)
     line_ends = buffer.count(CRLF, start)
     half_line_end = 1 if buffer.endswith(b"\r") else 0
-    last_line_bytes = size - half_line_end - (buffer.rfind(CRLF) + 2 if line_ends else start)
-    if not line_ends and last_line_bytes > limits.line_bytes:
+    first_line_end = buffer.find(CRLF, start) if line_ends else -1
+    if (first_line_end if line_ends else size - half_line_end) - start > limits.line_bytes:
         raise HttpFault(414, "the first line is too long")
     if size >= limits.head_bytes:
         raise HttpFault(431, "the head is too large")
     if line_ends > limits.header_count + 1:
         raise HttpFault(431, "there are too many header lines")
-    if last_line_bytes > limits.line_bytes:
-        raise HttpFault(431, "a header line is too long")
+    if size - start > limits.line_bytes:
+        *whole, last = buffer[start:].split(CRLF)
+        if len(last) - half_line_end > limits.line_bytes or max(map(len, whole), default=0) > limits.line_bytes:
+            raise HttpFault(431, "a header line is too long")
     if buffer.count(b"\n", start) != line_ends:
         raise header_line_fault(b"a:\n")
     if buffer.count(b"\r", start) != line_ends + half_line_end:
         raise header_line_fault(b"a:\r")
     if 0 in buffer:
         raise HttpFault(400, "a header's value holds a control character")
-    return buffer.find(CRLF, start)
+    return first_line_end

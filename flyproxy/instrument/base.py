@@ -65,7 +65,7 @@ def _counted(name: str, cells: tuple[int, ...]) -> tuple[int, ...] | None:
         return None
     if family.type == "gauge":
         return (0,) if family.rests_at_zero else None
-    return cells
+    return None if family.told else cells
 
 
 def _sum(one: tuple[int, ...] | None, other: tuple[int, ...]) -> tuple[int, ...]:
@@ -110,12 +110,6 @@ def save(run_dir: str, base: Base) -> None:
         os.replace(f"{path}.new", path)
     except OSError as fault:
         raise CellsError(f"cannot write {path}: {fault.strerror}") from None
-
-
-def read_all(reader: SegmentReader, known: list[Record]) -> tuple[list[Record], list[int]]:
-    """All records of a segment whose writer is gone, and its cells."""
-    records = [*known, *reader.new_records()]
-    return records, segment_cells(reader).tolist()
 
 
 def segment_cells(reader: SegmentReader) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

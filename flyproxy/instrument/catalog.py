@@ -41,6 +41,8 @@ class Family:
     """A counter that is the sum of that histogram's buckets: it has no cell of its own."""
     rests_at_zero: bool = False
     """A gauge that reads 0, instead of ending, when the worker that moved it is gone."""
+    told: bool = False
+    """A counter another process keeps and tells anew to each telemetry: what a dead one was told is not kept."""
 
     @property
     def cell_count(self) -> int:
@@ -167,7 +169,13 @@ _FRONT_DOOR = (
         (),
         unit="seconds",
     ),
-    Family("flyproxy_child_restarts_total", "counter", "Children that died and were started again.", ("process",)),
+    Family(
+        "flyproxy_child_restarts_total",
+        "counter",
+        "Children that died and were started again.",
+        ("process",),
+        told=True,
+    ),
 )
 
 _TELEMETRY = (
@@ -204,7 +212,6 @@ _TELEMETRY = (
     ),
     Family("flyproxy_segments", "gauge", "Segments being summed.", ()),
     Family("flyproxy_segment_records_skipped", "gauge", "Records in segments that could not be read.", ()),
-    Family("flyproxy_scrape_targets", "gauge", "The apps' scrape targets, by state.", ("state",)),
 )
 
 _PROCESSES = (
@@ -244,20 +251,24 @@ DERIVED: dict[str, Family] = {
 
 LIMITS: dict[str, str] = {
     "access_log_lines": "lines waiting to be written",
+    "api_body_bytes": "body of a request to the API",
+    "api_match_count": "`match[]` of one request",
+    "api_parameters": "parameters of one request to the API",
+    "api_points": "points one range query may return per series",
+    "api_queries_waiting": "queries one organization may have in flight",
+    "api_query_timeout": "time one query may take",
+    "api_url_bytes": "URL of a request to the API",
     "body_bytes": "limits.body_bytes",
     "body_timeout": "timeouts.body, or the minimum rate",
     "cells": "cells of one segment: a new label set was not counted",
     "connect_timeout": "timeouts.connect",
     "connections": "limits.connections",
     "drain_timeout": "timeouts.drain",
-    "head_bytes": "limits.head_bytes",
+    "head_bytes": "limits.head_bytes or limits.header_count (431)",
     "head_timeout": "timeouts.head",
-    "header_count": "limits.header_count",
     "idle_timeout": "timeouts.idle",
-    "line_bytes": "limits.line_bytes",
-    "query_concurrency": "queries one organization may have in flight",
-    "query_memory": "memory of a query worker",
-    "query_timeout": "time one query may take",
+    "line_bytes": "limits.line_bytes (414)",
+    "query_timeout": "time a query worker may take for one query",
     "response_timeout": "timeouts.response",
     "retries": "the budget for sending a request again",
     "write_timeout": "timeouts.write",

@@ -26,6 +26,11 @@ class OwnMetrics:
         self._places: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
         self._bounds_ns: dict[str, tuple[int, ...]] = {}
 
+    @property
+    def segment(self) -> Segment:
+        """Where it counts into now."""
+        return self._allotment.segment
+
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """A counter grows by `amount` (whole units; nanoseconds where the unit is seconds)."""
         with self._lock:
@@ -41,8 +46,8 @@ class OwnMetrics:
                 self._cells[place] = value
 
     def set_seconds(self, name: str, seconds: float, **labels: str) -> None:
-        """A gauge in seconds."""
-        self.set(name, round(seconds * 1e9), **labels)
+        """A gauge in seconds, to the microsecond (a float has no more to say about Unix time)."""
+        self.set(name, round(seconds * 1e6) * 1000, **labels)
 
     def observe(self, name: str, duration_ns: int, **labels: str) -> None:
         """One duration into a histogram, nanoseconds."""

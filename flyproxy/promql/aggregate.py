@@ -30,7 +30,9 @@ class Fold(Protocol):
         ...
 
 
-def group_labels(series: Sequence[Labels], names: Sequence[str], *, without: bool, nameless: bool) -> tuple[Codes, list[Labels]]:
+def group_labels(
+    series: Sequence[Labels], names: Sequence[str], *, without: bool, nameless: bool
+) -> tuple[Codes, list[Labels]]:
     """The group of every series, and the labels of every group, in order of first appearance."""
     wanted = frozenset(names) | {METRIC_NAME} if without else frozenset(names)
     if nameless and not without:
@@ -64,8 +66,10 @@ class _Ordered:
         """[groups, steps] or broadcastable: present rows of each group."""
         if self.present_row is not None:
             sizes = np.diff(self.starts, append=len(self.values)).astype(np.float64)
-            return sizes[:, np.newaxis] * self.present_row
-        return np.add.reduceat(self.present, self.starts, axis=0, dtype=np.float64)
+            uniform: Floats = sizes[:, np.newaxis] * self.present_row
+            return uniform
+        counts: Floats = np.add.reduceat(self.present, self.starts, axis=0, dtype=np.float64)
+        return counts
 
     def filled(self, neutral: float) -> Floats:
         """The values, what is not present replaced by something that does not count."""
@@ -91,10 +95,10 @@ class CountFold:
 
 
 class SumFold:
-    """sum and avg, compensated."""
+    """sum and avg, compensated as Prometheus 3 has them; Prometheus 2 adds plainly, row after row."""
 
-    def __init__(self, groups: int, steps: int, *, mean: bool = False) -> None:
-        self.mean = mean
+    def __init__(self, groups: int, steps: int, *, mean: bool, compensate: bool) -> None:
+        self.mean, self.compensate = mean, compensate
         self.total = np.zeros((groups, steps))
         self.lost = np.zeros((groups, steps))
         self.count = np.zeros((groups, steps))
@@ -102,6 +106,9 @@ class SumFold:
     def add(self, codes: Codes, values: Floats, present: Bools) -> None:
         ordered = _Ordered(codes, values, present)
         self.count[ordered.groups] += ordered.counts()
+        if not self.compensate:
+            self.total[ordered.groups] += np.add.reduceat(ordered.filled(0.0), ordered.starts, axis=0)
+            return
         total, lost = group_sums(ordered.filled(0.0), ordered.starts)
         self.total[ordered.groups], error = two_sum(self.total[ordered.groups], total)
         self.lost[ordered.groups] += error + lost
@@ -158,11 +165,11 @@ class VarianceFold:
         return (np.sqrt(variance) if self.root else variance), self.count > 0
 
 
-def fold_for(operator: str, groups: int, steps: int) -> Fold | None:
+def fold_for(operator: str, groups: int, steps: int, *, compensate: bool) -> Fold | None:
     """The fold of an aggregation; None for those that rank."""
     match operator:
         case "sum" | "avg":
-            return SumFold(groups, steps, mean=operator == "avg")
+            return SumFold(groups, steps, mean=operator == "avg", compensate=compensate)
         case "count" | "group":
             return CountFold(groups, steps, ones=operator == "group")
         case "min" | "max":

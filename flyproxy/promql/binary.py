@@ -83,9 +83,8 @@ def vector_operation(
     swapped = matching.card is Card.ONE_TO_MANY
     many, one = (right, left) if swapped else (left, right)
     codes_many, codes_one, groups = _match_codes(many.labels, one.labels, matching)
-    one, codes_one = _unique_side(one, codes_one, many, matching, "left" if swapped else "right")
-    pairs = _pairs(codes_many, codes_one)
-    budget.hold(pairs.many.size * many.values.shape[1])
+    _check_one_side(one, codes_one, many, matching, "left" if swapped else "right")
+    pairs = _pairs(codes_many, codes_one, many.values.shape[1], budget)
     values_many, values_one = many.values[pairs.many], one.values[pairs.one]
     present = many.present[pairs.many] & one.present[pairs.one]
     first, second = (values_one, values_many) if swapped else (values_many, values_one)
@@ -147,11 +146,10 @@ def _overlaps(present: Bools, codes: Rows, groups: int) -> bool:
     return bool((count > 1).any())
 
 
-def _unique_side(one: Matrix, codes: Rows, many: Matrix, matching: Matching, side: str) -> tuple[Matrix, Rows]:
-    """The "one" side; QueryError where two of a group meet at a step. Rows that follow one another in time and say the
-    same about the labels to include become one row."""
+def _check_one_side(one: Matrix, codes: Rows, many: Matrix, matching: Matching, side: str) -> None:
+    """QueryError where two series of a group meet at a step at which the other side has anything at all."""
     if np.unique(codes).size == codes.size:
-        return one, codes
+        return
     asked = many.present.any(axis=0)
     order = np.argsort(codes, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
@@ -160,7 +158,6 @@ def _unique_side(one: Matrix, codes: Rows, many: Matrix, matching: Matching, sid
             step = int(np.argmax(together))
             first, second = [int(row) for row in members if one.present[row, step]][:2]
             raise QueryError(_duplicate_message(one.labels[first], one.labels[second], matching, side))
-    return one, codes
 
 
 def _duplicate_message(first: Labels, second: Labels, matching: Matching, side: str) -> str:
@@ -175,12 +172,13 @@ def _duplicate_message(first: Labels, second: Labels, matching: Matching, side: 
     )
 
 
-def _pairs(codes_many: Rows, codes_one: Rows) -> _Pairs:
-    """Every row of the many side with every row of the one side in its group."""
+def _pairs(codes_many: Rows, codes_one: Rows, steps: int, budget: Budget) -> _Pairs:
+    """Every row of the many side with every row of the one side in its group; their points are held."""
     order = np.argsort(codes_one, kind="stable")
     begin = np.searchsorted(codes_one[order], codes_many, side="left")
     stop = np.searchsorted(codes_one[order], codes_many, side="right")
     counts = stop - begin
+    budget.hold(int(counts.sum()) * steps)
     many = np.repeat(np.arange(codes_many.size), counts)
     within = np.arange(many.size) - np.repeat(np.cumsum(counts) - counts, counts)
     return _Pairs(many, order[np.repeat(begin, counts) + within])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flyproxy.promql.sums import two_sum
 from flyproxy.promql.windows import Flat
 from flyproxy.series.frame import Bools, Floats, Times
 
@@ -59,11 +60,21 @@ def apply(kernel: CubeKernel, flat: Flat, evaluated_ms: Times, parameters: tuple
 
 
 def variance(cube: Cube, _: tuple[Floats, ...]) -> Floats:
-    """stdvar_over_time: the population's, by two passes."""
-    mean = cube.values.sum(axis=1) / cube.count
-    off = np.where(cube.inside, cube.values - mean[:, np.newaxis], 0.0)
-    squared: Floats = (off * off).sum(axis=1) / cube.count
-    return squared
+    """stdvar_over_time: the population's, by Welford's method, compensated (Prometheus' own order of operations)."""
+    size = len(cube.values)
+    mean, squares = (np.zeros(size), np.zeros(size)), (np.zeros(size), np.zeros(size))
+    for place in range(cube.values.shape[1]):
+        value, here = cube.values[:, place], cube.inside[:, place]
+        off = value - (mean[0] + mean[1])
+        mean = _added(mean, off / (place + 1), here)
+        squares = _added(squares, off * (value - (mean[0] + mean[1])), here)
+    return (squares[0] + squares[1]) / cube.count
+
+
+def _added(running: tuple[Floats, Floats], term: Floats, here: Bools) -> tuple[Floats, Floats]:
+    """A compensated sum and one term more, where there is one."""
+    total, error = two_sum(running[0], term)
+    return np.where(here, total, running[0]), np.where(here, running[1] + error, running[1])
 
 
 def standard_deviation(cube: Cube, _: tuple[Floats, ...]) -> Floats:
@@ -86,7 +97,7 @@ def median_deviation(cube: Cube, _: tuple[Floats, ...]) -> Floats:
 def sorted_quantile(values: Floats, inside: Bools, q: Floats) -> Floats:
     """[n], the q-quantile [n] of every row of values [n, m], linear between the two nearest; NaN sorts first.
 
-    What is not inside must be +Inf. An empty row, or q NaN: NaN; q below 0: -Inf; above 1: +Inf. (Prometheus' quantile.)
+    What is not inside must be +Inf. An empty row, or q NaN: NaN; q below 0: -Inf; above 1: +Inf. (Prometheus)
     """
     count = inside.sum(axis=1)
     unordered = np.isnan(values) & inside
@@ -117,21 +128,22 @@ def predicted(cube: Cube, parameters: tuple[Floats, ...]) -> Floats:
 
 def _regression(cube: Cube, origin_ms: Times) -> tuple[Floats, Floats]:
     """Slope, and value at the origin, of the least-squares line. (Prometheus' linearRegression.)"""
-    x = np.where(cube.inside, (cube.times - origin_ms[:, np.newaxis]) / 1000, 0.0)
-    y, n = cube.values, cube.count
-    mean_x, mean_y = x.sum(axis=1) / n, y.sum(axis=1) / n
-    from_x = np.where(cube.inside, x - mean_x[:, np.newaxis], 0.0)
-    from_y = np.where(cube.inside, y - mean_y[:, np.newaxis], 0.0)
-    per_second = (from_x * from_y).sum(axis=1) / (from_x * from_x).sum(axis=1)
-    at_origin = mean_y - per_second * mean_x
+    n, size = cube.count, len(cube.values)
+    sums = [(np.zeros(size), np.zeros(size)) for _ in range(4)]
+    for place in range(cube.values.shape[1]):
+        x, y, here = (cube.times[:, place] - origin_ms) / 1000, cube.values[:, place], cube.inside[:, place]
+        sums = [_added(running, term, here) for running, term in zip(sums, (x, y, x * y, x * x), strict=True)]
+    sum_x, sum_y, sum_xy, sum_xx = (total + lost for total, lost in sums)
+    per_second = (sum_xy - sum_x * sum_y / n) / (sum_xx - sum_x * sum_x / n)
+    at_origin = sum_y / n - per_second * sum_x / n
     level = cube.values[:, 0]
-    constant = ((y == level[:, np.newaxis]) | ~cube.inside).all(axis=1)
+    constant = ((cube.values == level[:, np.newaxis]) | ~cube.inside).all(axis=1)
     flat = np.where(np.isinf(level), np.nan, level)
     return np.where(constant, flat * 0.0, per_second), np.where(constant, flat, at_origin)
 
 
 def smoothed(cube: Cube, parameters: tuple[Floats, ...]) -> Floats:
-    """double_exponential_smoothing(..., smoothing factor, trend factor); one array operation per sample of the window."""
+    """double_exponential_smoothing(..., smoothing factor, trend factor), sample after sample over all windows."""
     level_factor, trend_factor = parameters
     before = cube.values[:, 0]
     level, trend = before, (cube.values[:, 1] if cube.values.shape[1] > 1 else before) - before

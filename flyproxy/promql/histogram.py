@@ -9,10 +9,13 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from flyproxy.promql.matrix import Matrix, without_name
 from flyproxy.series.frame import Bools, Floats
 from flyproxy.series.labels import Labels, label_value
+
+Places = npt.NDArray[np.int64]
 
 BUCKET_LABEL = "le"
 _SMALL_DELTA = 1e-12
@@ -49,7 +52,11 @@ def _histograms(series: Sequence[Labels]) -> tuple[list[list[float]], list[list[
             group = tuple(pair for pair in without_name(labels) if pair[0] != BUCKET_LABEL)
             found.setdefault(group, []).append((bound, row))
     members = [sorted(each) for each in found.values()]
-    return [[bound for bound, _ in each] for each in members], [[row for _, row in each] for each in members], list(found)
+    return (
+        [[bound for bound, _ in each] for each in members],
+        [[row for _, row in each] for each in members],
+        list(found),
+    )
 
 
 def _chunks(sizes: list[int], steps: int) -> list[tuple[int, int]]:
@@ -84,7 +91,7 @@ def _aligned(bounds: list[list[float]], rows: list[list[int]], buckets: Matrix) 
 
 def _quantiles(q: Floats, counts: Floats, present: Bools, edges: Floats, ignore_small_deltas: bool) -> Floats:
     """[groups, steps]"""
-    groups, depth, steps = counts.shape
+    depth = counts.shape[1]
     monotonic = _monotonic(counts, present, ignore_small_deltas)
     place = np.arange(depth)[np.newaxis, :, np.newaxis]
     last = depth - 1 - np.argmax(present[:, ::-1], axis=1)
@@ -127,13 +134,14 @@ def _monotonic(counts: Floats, present: Bools, ignore_small_deltas: bool) -> Flo
     return fixed
 
 
-def _present_before(present: Bools, chosen: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _present_before(present: Bools, chosen: Places) -> Places:
     """[groups, steps], the place of the last present bucket before the chosen one, -1 for none."""
     place = np.arange(present.shape[1])[np.newaxis, :, np.newaxis]
     earlier = present & (place < chosen[:, np.newaxis, :])
-    return np.where(earlier, place, -1).max(axis=1)
+    before: Places = np.where(earlier, place, -1).max(axis=1)
+    return before
 
 
-def _pick(values: Floats, place: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Floats:
+def _pick(values: Floats, place: Places) -> Floats:
     """[groups, steps] of values [groups, bounds, steps] at place [groups, steps]."""
     return np.take_along_axis(values, place[:, np.newaxis, :], axis=1)[:, 0, :]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from flyproxy.series.frame import Bools, Floats
 
@@ -39,6 +40,18 @@ def _round(values: Floats, present: Bools, nearest: tuple[Floats, ...]) -> tuple
     return np.floor(values * inverse + 0.5) / inverse, present
 
 
+def _log2(values: Floats) -> Floats:
+    """By mantissa and exponent, as Go does: what is near 1 is rounded the same way."""
+    mantissa, exponent = np.frexp(values)
+    ordinary = np.isfinite(values) & (values > 0)
+    split = np.where(mantissa == 0.5, exponent - 1.0, np.log(mantissa) * (1 / np.log(2)) + exponent)
+    return np.where(ordinary, split, np.log2(values))
+
+
+def _log10(values: Floats) -> Floats:
+    return _log2(values) * (np.log(2) / np.log(10))
+
+
 def _sign(values: Floats) -> Floats:
     return np.where(values > 0, 1.0, np.where(values < 0, -1.0, values))
 
@@ -53,20 +66,23 @@ def _calendar(field: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
     return of_seconds
 
 
+def _number(days: npt.NDArray[np.timedelta64]) -> Floats:
+    return days.astype(np.int64).astype(np.float64)
+
+
 def _day_of_month(seconds: Floats) -> Floats:
     days = (seconds // _DAY_S).astype("datetime64[D]")
-    return ((days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64) + 1).astype(np.float64)
+    return _number(days - days.astype("datetime64[M]").astype("datetime64[D]")) + 1
 
 
 def _day_of_year(seconds: Floats) -> Floats:
     days = (seconds // _DAY_S).astype("datetime64[D]")
-    return ((days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1).astype(np.float64)
+    return _number(days - days.astype("datetime64[Y]").astype("datetime64[D]")) + 1
 
 
 def _days_in_month(seconds: Floats) -> Floats:
     months = (seconds // _DAY_S).astype("datetime64[D]").astype("datetime64[M]")
-    first, next_first = months.astype("datetime64[D]"), (months + 1).astype("datetime64[D]")
-    return (next_first - first).astype(np.int64).astype(np.float64)
+    return _number((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]"))
 
 
 def _month(seconds: Floats) -> Floats:
@@ -98,8 +114,8 @@ INSTANT_FUNCTIONS: dict[str, InstantKernel] = {
     "exp": _plain(np.exp),
     "sqrt": _plain(np.sqrt),
     "ln": _plain(np.log),
-    "log2": _plain(np.log2),
-    "log10": _plain(np.log10),
+    "log2": _plain(_log2),
+    "log10": _plain(_log10),
     "sgn": _plain(_sign),
     "deg": _plain(np.degrees),
     "rad": _plain(np.radians),

@@ -81,6 +81,8 @@ class Stream:
     """True when the metric name is dropped from every row of `labels`: left undone while nobody reads it."""
     one_name: bool = False
     """True when all rows have the same metric name, so dropping it cannot make two rows equal."""
+    held: "Matrix | None" = None
+    """The matrix this is read from, when the numbers are held already."""
 
     def final_labels(self) -> Sequence[Labels]:
         return [without_name(labels) for labels in self.labels] if self.nameless else self.labels
@@ -93,7 +95,7 @@ class Stream:
                 values, present = change(block.values, block.present)
                 yield Block(block.first_row, values, present)
 
-        return replace(self, blocks=blocks())
+        return replace(self, blocks=blocks(), held=None)
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +118,7 @@ class Matrix:
             for first in range(0, len(self.labels), height):
                 yield Block(first, self.values[first : first + height], self.present[first : first + height])
 
-        return Stream(self.labels, blocks())
+        return Stream(self.labels, blocks(), held=self)
 
     def pick(self, rows: Sequence[int]) -> "Matrix":
         """These rows, in this order."""
@@ -131,6 +133,8 @@ def block_rows(width: int) -> int:
 
 def collect(stream: Stream, steps: int, budget: Budget) -> Matrix:
     """The whole stream, rows that are never present left out. The points are held until the caller releases them."""
+    if stream.held is not None:
+        return Matrix(stream.final_labels(), stream.held.values, stream.held.present)
     rows_max = min(len(stream.labels), budget.samples_max // steps + 1)
     values = np.empty((rows_max, steps), dtype=np.float64)
     present = np.empty((rows_max, steps), dtype=np.bool_)
@@ -156,7 +160,7 @@ def nameless(stream: Stream, steps: int, budget: Budget, *, whole_range: bool = 
     """
     if stream.nameless:
         return stream
-    if stream.one_name or not _names_differ(stream.labels):
+    if stream.one_name or not _names_collide(stream.labels):
         return replace(stream, nameless=True)
     matrix = collect(replace(stream, nameless=True), steps, budget)
     if whole_range and len(set(matrix.labels)) < len(matrix.labels):
@@ -166,7 +170,7 @@ def nameless(stream: Stream, steps: int, budget: Budget, *, whole_range: bool = 
     return merged.stream()
 
 
-def _names_differ(labels: Sequence[Labels]) -> bool:
+def _names_collide(labels: Sequence[Labels]) -> bool:
     """True when dropping the name makes two rows equal."""
     return len({without_name(each) for each in labels}) < len(labels)
 

@@ -367,10 +367,10 @@ class _Parser:
             return self._builder.subquery(part, range_ms, step_ms, brackets)
         return self._builder.window(part, range_ms, brackets)
 
-    def _positive_ms(self, context: str, expected: str) -> int:
+    def _positive_ms(self, opening: Token, context: str, expected: str) -> int:
         token = self._token
         if token.kind is Kind.END:
-            raise self._builder.fault("unclosed left bracket", token.span)
+            raise self._builder.fault("unclosed left bracket", opening.span)
         if token.kind not in (Kind.NUMBER, Kind.DURATION):
             raise self._unexpected(context, expected)
         duration_ms = self._duration_ms()

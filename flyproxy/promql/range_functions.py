@@ -74,8 +74,11 @@ def _extrapolated(windows: Windows, *, counter: bool, per_second: bool) -> Answe
         to_start = np.fmin(to_start, to_zero, out=to_zero)
     if not limited_late:
         to_start = np.where(to_start < threshold, to_start, average / 2)
-    factor = to_start + (sampled + to_end)
-    factor /= sampled * (times.range_ms / 1000) if per_second else sampled
+    factor = sampled + to_start  # the order of Prometheus' own operations, to the last bit
+    factor += to_end
+    factor /= sampled
+    if per_second:
+        factor /= times.range_ms / 1000
     change *= factor
     return _reached_back(windows, change, present, counter=counter, per_second=per_second)
 

@@ -66,7 +66,9 @@ def quantiles(matrix: Matrix, codes: Codes, groups: list[Labels], q: Floats) -> 
     return Matrix(groups, values, present)
 
 
-def counted_values(stream: Stream, codes: Codes, groups: list[Labels], label: str, steps: int, budget: Budget) -> Matrix:
+def counted_values(
+    stream: Stream, codes: Codes, groups: list[Labels], label: str, steps: int, budget: Budget
+) -> Matrix:
     """count_values("label", ...): how many series of a group have each value, one series per value."""
     rows: dict[tuple[int, bytes], int] = {}
     labels: list[Labels] = []

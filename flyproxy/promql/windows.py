@@ -51,7 +51,7 @@ class Flat:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """Some rows and their windows. Dense: values [rows, n], lo and hi [steps]. Packed: values [m], lo, hi [rows, steps]."""
+    """Some rows and their windows. Dense: values [rows, n], edges [steps]. Packed: values [m], edges [rows, steps]."""
 
     values: Floats
     times: Times
@@ -121,7 +121,14 @@ def trimmed(frame: Frame, times: WindowTimes) -> Frame:
 
 
 def split(
-    timestamps_ms: Times, values: Floats, lo: Index, hi: Index, times: WindowTimes, interval_ms: int, *, keep_stale: bool
+    timestamps_ms: Times,
+    values: Floats,
+    lo: Index,
+    hi: Index,
+    times: WindowTimes,
+    interval_ms: int,
+    *,
+    keep_stale: bool,
 ) -> Iterator[tuple[slice | npt.NDArray[np.intp], Windows]]:
     """The rows without gaps, then the others: (which rows, their windows). `keep_stale`: markers count as samples."""
     whole = Windows(values, timestamps_ms, lo, hi, times, interval_ms)
@@ -150,10 +157,13 @@ def _packed(windows: Windows, keep_stale: bool) -> Windows:
     if not keep_stale and stale.any():
         markers = _running_count(stale)
         ended, ended_by_step = markers[:-1][valid.ravel()], markers[high]
+    values, times = windows.values[valid], np.broadcast_to(windows.times, (rows, width))[valid]
+    if not values.size:  # one sample in no window, so that there is something to take
+        values, times = np.zeros(1), np.zeros(1, dtype=np.int64)
     return replace(
         windows,
-        values=windows.values[valid],
-        times=np.broadcast_to(windows.times, (rows, width))[valid],
+        values=values,
+        times=times,
         lo=before[low],
         hi=before[high],
         row_begin=before[begin],
@@ -167,8 +177,3 @@ def _running_count(mask: Bools) -> Index:
     counts = np.zeros(mask.size + 1, dtype=np.int64)
     np.cumsum(mask.ravel(), out=counts[1:])
     return counts
-
-
-def padded(values: Floats) -> Floats:
-    """At least one element, so that `take` has something to clip to."""
-    return values if values.shape[-1] else np.zeros((*values.shape[:-1], 1))

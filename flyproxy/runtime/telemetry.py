@@ -47,10 +47,11 @@ class Telemetry:
     def __init__(self, say: Callable[[Message], None]) -> None:
         self._say = say
         self._clock = SystemClock()
+        self._generation = 0
+        self._asking = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, start: Start, sockets: list[socket.socket]) -> None:
-        self._resolved = start.resolved
         telemetry = start.resolved.telemetry
         run_dir = Path(start.run_dir)
         self._segment = Segment.create(str(run_dir / f"{start.name}.cells"), process="telemetry")
@@ -65,7 +66,7 @@ class Telemetry:
             own=self._own,
             outside=[ProcessMetrics(self._state.processes)],
         )
-        self._keep_existing(start.resolved)
+        self._use(start.resolved)
         await self._store.open(
             str(database_path(Path(telemetry.data_dir))),
             first_zero=telemetry.first_zero,
@@ -76,7 +77,7 @@ class Telemetry:
             self._clock.now_ms(), lambda target: target.startswith(OWN_PREFIX) and target != self._beat.target
         )
         self._scrape = ScrapeManager(self._clock, self._store.append, self._own)
-        await self._scrape.update(static_generation(start.generation, start.resolved.edge.apps), telemetry)
+        await self._scrape.update(self._instances, telemetry)
         self._queries = QueryClient(
             [str(run_dir / f"query-{worker}.sock") for worker in range(telemetry.query_workers)],
             lambda: self._own.limit_reached("query_timeout"),
@@ -93,10 +94,8 @@ class Telemetry:
         """Everything that could be refused was refused by the supervisor."""
 
     async def commit(self, resolved: Resolved, sockets: list[socket.socket]) -> None:
-        self._resolved = resolved
-        self._keep_existing(resolved)
-        self._generation = getattr(self, "_generation", 1) + 1
-        await self._scrape.update(static_generation(self._generation, resolved.edge.apps), resolved.telemetry)
+        self._use(resolved)
+        await self._scrape.update(self._instances, resolved.telemetry)
 
     async def other(self, message: Message) -> None:
         match message:
@@ -151,7 +150,6 @@ class Telemetry:
         return self._snapshot.families()
 
     async def _serve_api(self, sock: socket.socket) -> None:
-        self._asking = 0
         application = build_application(
             Ports(query=self, expose=self, status=self._state), lambda: self._resolved.telemetry, self._clock
         )
@@ -159,9 +157,12 @@ class Telemetry:
         await self._runner.setup()
         await web.SockSite(self._runner, sock).start()
 
-    def _keep_existing(self, resolved: Resolved) -> None:
-        apps = resolved.edge.apps
-        self._snapshot.keep({app.name for app in apps}, {one.id for app in apps for one in app.instances})
+    def _use(self, resolved: Resolved) -> None:
+        """The series of apps and instances that are not in this configuration end with the next beat."""
+        self._resolved = resolved
+        self._generation += 1
+        self._instances = static_generation(self._generation, resolved)
+        self._snapshot.keep(self._instances.app_names(), self._instances.instance_ids())
 
     def _retire(self, names: Iterable[str]) -> None:
         for name in names:

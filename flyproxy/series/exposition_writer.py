@@ -48,7 +48,7 @@ def text(families: Iterable[ExposedFamily]) -> bytes:
         lines.append(f"# HELP {family.name} {_escaped_help(family.help)}")
         lines.append(f"# TYPE {family.name} {kind}")
         for sample in family.samples:
-            line = f"{sample.name}{_label_block(sample.labels)} {number(sample.value)}"
+            line = f"{sample.name}{_label_block(sample.labels)} {number_text(sample.value)}"
             lines.append(line if sample.timestamp_ms is None else f"{line} {sample.timestamp_ms}")
     lines.append("")
     return "\n".join(lines).encode()
@@ -65,7 +65,7 @@ def openmetrics(families: Iterable[ExposedFamily]) -> bytes:
         lines.append(f"# HELP {name} {_escaped(family.help)}")
         labelled = _float_bound_block if kind == "histogram" else _label_block
         for sample in family.samples:
-            line = f"{sample.name}{labelled(sample.labels)} {number(sample.value)}"
+            line = f"{sample.name}{labelled(sample.labels)} {number_text(sample.value)}"
             lines.append(line if sample.timestamp_ms is None else f"{line} {sample.timestamp_ms / 1000:.3f}")
     lines.append("# EOF\n")
     return "\n".join(lines).encode()
@@ -86,13 +86,14 @@ def chosen_by(accept: str) -> tuple[str, Callable[[Iterable[ExposedFamily]], byt
     return TEXT_TYPE, text
 
 
-def number(value: float) -> str:
+def number_text(value: float) -> str:
     """A sample's value: the shortest text that reads back as the same float."""
     if value != value:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(float(value))
+    number = float(value)
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
 
 
 def _openmetrics_identity(family: ExposedFamily) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What can go wrong with a store, as the sentences a user reads; SQLite's errors are translated here and nowhere else."""
+"""What can go wrong with a store, in the user's words; SQLite's errors are translated here and nowhere else."""
 
 import sqlite3
 

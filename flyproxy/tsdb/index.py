@@ -96,7 +96,7 @@ class FrameIndex:
             for row, labels in zip(missing, self._built(np.array(missing)), strict=True):
                 self._labels[row] = labels
         if len(wanted) < 2:
-            return [self._labels[row] for row in wanted]  # type: ignore[misc]  # filled in above
+            return [self._labels[row] for row in wanted]
         return list(itemgetter(*wanted)(self._labels))
 
     def names(self, rows: Rows) -> set[str]:
@@ -159,13 +159,15 @@ class _Column:
                 return _NO_ROWS
             if rows is None:
                 return np.flatnonzero(self._codes[: self._used] == code)
-            return rows[self.codes_at(rows) == code]
+            among: Rows = rows[self.codes_at(rows) == code]
+            return among
         taken = np.array(verdicts.of(matcher, self.values))
         if rows is None:
             if self._used == count or not taken[0]:
                 return np.flatnonzero(taken[self._codes[: self._used]])
             rows = np.arange(count)
-        return rows[taken[self.codes_at(rows)]]
+        left: Rows = rows[taken[self.codes_at(rows)]]
+        return left
 
     def _coded(self, value: str) -> int:
         code = self._code.get(value)

@@ -104,7 +104,8 @@ def decode_presence(frame: int, blob: bytes) -> Presence:
         (count,) = struct.unpack_from("<I", rest)
         if count > SERIES_MAX:
             raise ValueError(f"{count} series")
-        times = np.frombuffer(cramjam.lz4.decompress_block(rest[4:], output_len=16 * count), "<i8").astype(np.int64)
+        body = memoryview(cramjam.lz4.decompress_block(rest[4:], output_len=16 * count))
+        times = np.frombuffer(body, "<i8").astype(np.int64)
         return Presence(times[:count].copy(), times[count:].copy())
     except (struct.error, ValueError, cramjam.DecompressionError) as fault:
         raise DamagedError(f"its checksum is right but its content is not: {fault}") from None

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 
@@ -62,6 +63,17 @@ class Chain:
         self._bits = bits
         return bits, births
 
+    def births_after(self, timestamp_ms: int, key_ms: int, blob: bytes) -> Births | None:
+        """The births a row that comes next tells of, without taking it."""
+        if timestamp_ms != key_ms and key_ms != self._key_ms:
+            return None
+        key = timestamp_ms == key_ms
+        place = Place(self._frame, timestamp_ms, key_ms)
+        try:
+            return decode_row(place, 0 if key else self._position, blob, None if key else self._bits)[1]
+        except DamagedError:
+            return None
+
     def _lose(self, kind: str, timestamp_ms: int, why: str) -> None:
         sentence = f"{self._path}: the row of frame {self._frame} at {timestamp_ms} ms is skipped: {why}"
         self._damages.add(kind, self._frame, timestamp_ms, sentence)
@@ -87,26 +99,30 @@ class Replay:
         ).fetchone()
         return int(rows)
 
-    def read(
-        self, frame: int, series: int, start_ms: int, end_ms: int, rows: Rows | None = None
-    ) -> tuple[Head, Chain]:
+    def read(self, frame: int, series: int, start_ms: int, end_ms: int, rows: Rows | None = None) -> tuple[Head, Chain]:
         """The columns with start_ms <= t <= end_ms of a frame of so many series, or of `rows` of them; and the chain
-        as it stands after its last row, when no row is later than end_ms."""
+        as it stands after the last of them. A newborn's zero in that range is found though the row that tells of it
+        comes after."""
         with schema.transaction(self._connection, self._path, "reading the log", "BEGIN"):
             head = Head(start_ms, series if rows is None else rows.size, self.count(frame, start_ms, end_ms) + 1)
             chain = self.chain(frame)
             tile = _Tile(head, series, rows)
-            for timestamp_ms, key_ms, blob in self._rows_from_key(frame, start_ms):
-                decoded = chain.decode(timestamp_ms, key_ms, blob)
-                self.rows_decoded += 1
-                if decoded is not None:
+            with closing(self._rows_from_key(frame, start_ms)) as found:
+                for timestamp_ms, key_ms, blob in found:
+                    if timestamp_ms > end_ms:
+                        births = chain.births_after(timestamp_ms, key_ms, blob)
+                        if births is not None and start_ms <= births.at_ms <= end_ms:
+                            tile.give_birth(births)
+                        break
+                    self.rows_decoded += 1
+                    decoded = chain.decode(timestamp_ms, key_ms, blob)
+                    if decoded is None:
+                        continue
                     bits, births = decoded
-                    if births is not None and start_ms <= births.at_ms <= end_ms:
+                    if births is not None and start_ms <= births.at_ms:
                         tile.give_birth(births)
-                    if start_ms <= timestamp_ms <= end_ms:
+                    if start_ms <= timestamp_ms:
                         tile.add(timestamp_ms, bits)
-                if timestamp_ms > end_ms:
-                    break
             tile.flush()
         return head, chain
 
@@ -146,6 +162,8 @@ class _Tile:
             found = places < self._rows.size
             found[found] = self._rows[places[found]] == rows[found]
             rows = places[found]
+        if not rows.size:
+            return
         self.flush()
         self._head.give_birth(Births(births.at_ms, rows))
 

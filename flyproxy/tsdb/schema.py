@@ -116,7 +116,9 @@ def translating(path: str, doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection, path: str, doing: str, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+def transaction(
+    connection: sqlite3.Connection, path: str, doing: str, begin: str = "BEGIN IMMEDIATE"
+) -> Iterator[None]:
     """All of it is committed, or none of it; SQLite's errors leave as StoreErrors."""
     with translating(path, doing):
         connection.execute(begin)
@@ -130,7 +132,7 @@ def transaction(connection: sqlite3.Connection, path: str, doing: str, begin: st
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,))
 
 
 def _create(connection: sqlite3.Connection) -> None:

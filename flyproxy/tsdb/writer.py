@@ -67,7 +67,7 @@ class Writer:
         report: Report = lambda sentence: None,
     ) -> "Writer":
         """The store at `path`, made when it is not there. `report` gets a sentence for damage that was worked around.
-        Raises StoreError: StoreBusyError for a second writer, StoreForeignError for a file that is not ours or newer."""
+        Raises StoreError: StoreBusyError for a second writer, StoreForeignError for a file not ours or newer."""
         return cls(path, first_zero=first_zero, retention_s=retention_s, report=report)
 
     def append(self, batches: Sequence[Batch]) -> list[str]:
@@ -174,7 +174,9 @@ class Writer:
             raise RefusedError(f"{batch.values.shape} values for a layout of {len(batch.layout.series)} series")
         target = self._target(batch.organization, batch.target) or self._begin(batch.organization, batch.target, None)
         if target.last_ms is not None and batch.timestamp_ms <= target.last_ms:
-            raise RefusedError(f"a row at {batch.timestamp_ms} ms is not newer than its last one at {target.last_ms} ms")
+            raise RefusedError(
+                f"a row at {batch.timestamp_ms} ms is not newer than its last one at {target.last_ms} ms"
+            )
         if target.mostly_gone():
             target = self._move(target, batch, counted)
         elif batch.layout is not target.layout:
@@ -239,7 +241,7 @@ class Writer:
                 "UPDATE counts SET value = ? WHERE name = 'presence_version'", (self._presence_version,)
             )
 
-    # Targets: in memory, else from the disk ----------------------------------------------------------------------------
+    # Targets: in memory, else from the disk --------------------------------------------------------------------------
 
     def _target(self, organization: str, name: str) -> Target | None:
         """As remembered, else as the disk has it; None when it never had a row."""

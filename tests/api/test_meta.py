@@ -101,7 +101,7 @@ async def test_metrics_in_both_formats(api: Any) -> None:
     assert (family.type, family.samples[0].value) == ("counter", 7.0)
     response = await api.client.get(f"{api.url}/metrics", headers={"Accept": "application/openmetrics-text"})
     assert response.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    (family,) = parse_openmetrics(await response.text())
+    (family,) = parse_openmetrics(await response.text())  # type: ignore[no-untyped-call]
     assert (family.type, family.samples[0].value) == ("unknown", 7.0)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flyproxy.instrument.cells import Segment
+from flyproxy.instrument.cells import CELLS_MAX, Segment
 from flyproxy.instrument.recorder import Recorder
 
 MakeWorker = Callable[..., Recorder]
@@ -22,9 +22,9 @@ def make_worker(run_dir: Path) -> Iterator[MakeWorker]:
     made: list[Segment] = []
 
     def make(
-        name: str = "edge-0.cells", worker: int | None = 0, *, proxy_id: str = "blue", **keywords: int
+        name: str = "edge-0.cells", worker: int | None = 0, *, proxy_id: str = "blue", cells_max: int = CELLS_MAX
     ) -> Recorder:
-        made.append(Segment.create(str(run_dir / name), worker, **keywords))
+        made.append(Segment.create(str(run_dir / name), worker, cells_max=cells_max))
         return Recorder(made[-1], proxy_id=proxy_id)
 
     yield make

@@ -75,3 +75,14 @@ def test_every_limit_that_is_counted_is_in_the_catalog() -> None:
     for path in (ROOT / "flyproxy").rglob("*.py"):
         for limit in re.findall(r"""limit_reached\(\s*["']([^"']*)["']""", path.read_text()):
             assert limit in LIMITS, f"{path.relative_to(ROOT)}: {limit}"
+
+
+def test_nothing_is_in_the_catalog_that_nobody_counts() -> None:
+    sources = [path for path in (ROOT / "flyproxy").rglob("*.py") if path.name != "catalog.py"]
+    code = "\n".join(path.read_text() for path in sources)
+    elsewhere = {family.name for family in catalog.DERIVED.values()}
+    for family in FAMILIES.values():
+        if family.name not in elsewhere and not family.name.startswith(("process_", "python_gc_objects_")):
+            assert f'"{family.name}"' in code, family.name
+    for limit in LIMITS:
+        assert f'"{limit}"' in code, limit

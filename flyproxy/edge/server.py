@@ -1,0 +1,132 @@
+"""The edge as its process sees it: started with sockets, given new generations, drained.
+
+A new generation changes what the doors point at and nothing else: requests under way keep the route they were given,
+unchanged instances keep their connections, recorders keep counting. Nothing is closed that could go on.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+
+from flyproxy.clock import Clock
+from flyproxy.config import resolved
+from flyproxy.edge import flow
+from flyproxy.edge.generation import Generation, check
+from flyproxy.edge.listener import Door
+from flyproxy.edge.worker import Worker
+from flyproxy.errors import NotReadyError
+from flyproxy.instrument.recorder import Recorder
+
+DRAIN_GRACE_S = 0.25
+"""How long an idle connection may still bring a request after the drain began; its answer says `Connection: close`."""
+
+
+class EdgeServer:
+    """The room's one door."""
+
+    def __init__(self, recorder: Recorder, clock: Clock, log: Callable[[bytes], None]) -> None:
+        """`log` takes whole lines; it may raise BlockingIOError and is then asked again later."""
+        self._recorder = recorder
+        self._clock = clock
+        self._log = log
+        self._worker: Worker | None = None
+        self._generation: Generation | None = None
+        self._doors: list[Door] = []
+
+    async def start(self, edge: resolved.Edge, sockets: Sequence[socket.socket]) -> None:
+        """Serve; `sockets[i]` is bound for `edge.listeners[i]` and owned by the edge from now on. RoutingError."""
+        check(edge)
+        worker = self._worker = Worker(self._recorder, self._clock, self._log, edge)
+        self._recorder.on_dirty = self._fold_soon
+        worker.on_tick = self._tidy
+        worker.start()
+        await self.commit(edge, sockets)
+
+    async def prepare(self, edge: resolved.Edge) -> None:
+        """Whether this generation could be served: RoutingError if not. Changes nothing."""
+        self._running()
+        check(edge)
+
+    async def commit(self, edge: resolved.Edge, sockets: Sequence[socket.socket | None]) -> None:
+        """Serve this generation from the next request on. A door whose listener is in it stays open as it is (its
+        entry in `sockets` may be None, any other socket is closed); new doors open, gone ones close."""
+        worker = self._running()
+        check(edge)
+        before = self._generation
+        generation = Generation(worker, edge, before.instances if before is not None else {})
+        worker.settle(edge)
+        old, doors = list(self._doors), []
+        for listener, listening in zip(edge.listeners, sockets, strict=True):
+            door = next((one for one in old if one.listener == listener), None)
+            if door is not None:
+                old.remove(door)
+                door.use_or_close(listening)
+            elif listening is None:
+                raise NotReadyError(f"no socket for the new door {listener.host}:{listener.port}")
+            else:
+                door = Door(worker, listener, listening)
+            generation.lead(door.way, listener)
+            doors.append(door)
+        self._generation, self._doors = generation, doors
+        for door in doors:
+            await door.open()
+        for door in old:
+            door.close()
+        for key, instance in (before.instances if before is not None else {}).items():
+            if key not in generation.instances:
+                instance.retire()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Accept no more, say `Connection: close`, finish what is under way; after `timeout_s` cut off the rest."""
+        worker = self._running()
+        worker.draining = True
+        for door in self._doors:
+            door.close()
+        soon_ns = worker.monotonic_ns() + int(DRAIN_GRACE_S * 1e9)
+        for client in list(worker.clients):
+            client.leave_soon(soon_ns)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(worker.empty.wait(), timeout_s)
+        if worker.clients:
+            worker.process.limit_reached("drain_timeout", len(worker.clients))
+            for client in list(worker.clients):
+                client.cut_off()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(worker.empty.wait(), DRAIN_GRACE_S)
+        for instance in self._generation.instances.values() if self._generation is not None else ():
+            instance.retire()
+        await asyncio.sleep(0)
+        worker.stop()
+
+    def statistics(self) -> dict[str, int]:
+        """How much of what is held right now."""
+        worker, generation = self._running(), self._generation
+        instances = list(generation.instances.values()) if generation is not None else []
+        return {
+            "clients": len(worker.clients),
+            "connections_max": worker.connections_max,
+            "upstream_connections": len(worker.upstreams),
+            "upstream_connections_idle": sum(len(instance.pool) for instance in instances),
+            "in_flight": sum(instance.load for instance in instances),
+            "tunnels": len(worker.tunnels),
+            "stalled": len(worker.stalled),
+            "pipes": flow.pipes_open(),
+            "doors": len(self._doors),
+            "instances": len(instances),
+            **worker.log.statistics(),
+        }
+
+    def _running(self) -> Worker:
+        if self._worker is None:
+            raise NotReadyError("the edge has not been started")
+        return self._worker
+
+    def _fold_soon(self) -> None:
+        """Counters reach shared memory when the loop turn ends in which they moved."""
+        self._running().loop.call_soon(self._recorder.fold)
+
+    def _tidy(self, now_ns: int) -> None:
+        if self._generation is not None:
+            for instance in self._generation.instances.values():
+                instance.tidy(now_ns)

@@ -1,0 +1,109 @@
+"""Functions that change labels, not numbers. Label work is per series, never per step."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import re2
+
+from flyproxy.promql.errors import QueryError
+from flyproxy.promql.matrix import with_label
+from flyproxy.series.labels import METRIC_NAME, Labels, label_value
+from flyproxy.series.matchers import Matcher, MatchOp
+
+Relabel = Callable[[Labels], Labels]
+
+_LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
+
+
+def label_replace(arguments: Sequence[str], *, legacy_names: bool) -> Relabel:
+    """label_replace(v, target, replacement, source, pattern); raises QueryError for a bad name or pattern."""
+    target, replacement, source, pattern = arguments
+    dot_all = "" if legacy_names else "s"
+    expression = _compiled(f"^(?{dot_all}:{pattern})$", pattern)
+    _check_name(target, "invalid destination label name in label_replace()", legacy_names)
+
+    def relabel(labels: Labels) -> Labels:
+        found = expression.search(label_value(labels, source))
+        return labels if found is None else with_label(labels, target, _expanded(replacement, found))
+
+    return relabel
+
+
+def label_join(arguments: Sequence[str], *, legacy_names: bool) -> Relabel:
+    """label_join(v, target, separator, sources...); raises QueryError for a bad name."""
+    target, separator, *sources = arguments
+    _check_name(target, "invalid destination label name in label_join()", legacy_names)
+    for source in sources:
+        _check_name(source, "invalid source label name in label_join()", legacy_names)
+
+    def relabel(labels: Labels) -> Labels:
+        return with_label(labels, target, separator.join(label_value(labels, source) for source in sources))
+
+    return relabel
+
+
+def changed_case(names: Sequence[str], *, upper: bool) -> Relabel:
+    """MetricsQL's label_uppercase and label_lowercase."""
+
+    def relabel(labels: Labels) -> Labels:
+        for name in names:
+            value = label_value(labels, name)
+            labels = with_label(labels, name, value.upper() if upper else value.lower())
+        return labels
+
+    return relabel
+
+
+def labels_of_absence(matchers: Sequence[Matcher]) -> Labels:
+    """What absent() says about a series that is not there: its equality matchers. (createLabelsForAbsentFunction.)"""
+    known: dict[str, str] = {}
+    for matcher in matchers:
+        if matcher.name == METRIC_NAME:
+            continue
+        if matcher.op is MatchOp.EQUAL and matcher.name not in known:
+            known[matcher.name] = matcher.value
+        else:
+            known[matcher.name] = ""
+    return tuple(sorted((name, value) for name, value in known.items() if value))
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key in which numbers inside a text compare as numbers."""
+    pieces = re.findall(r"[0-9]+|[^0-9]+", text)
+    return tuple((0, int(piece), "") if piece[0].isdigit() else (1, 0, piece) for piece in pieces)
+
+
+def is_label_name(name: str, *, legacy: bool) -> bool:
+    """Prometheus 3 takes any text for a label's name, Prometheus 2 only an identifier."""
+    return bool(_LEGACY_NAME.fullmatch(name)) if legacy else bool(name)
+
+
+def _check_name(name: str, complaint: str, legacy: bool) -> None:
+    if not is_label_name(name, legacy=legacy):
+        raise QueryError(f"{complaint}: {name}")
+
+
+def _compiled(anchored: str, pattern: str) -> "re2._Regexp":
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(anchored, options=options)
+    except re2.error:
+        raise QueryError(f"invalid regular expression in label_replace(): {pattern}") from None
+
+
+def _expanded(template: str, found: "re2._Match") -> str:
+    """Go's Expand: $1, $name, ${name}; $$ is a dollar; a group that is not there is nothing."""
+
+    def piece(reference: re.Match[str]) -> str:
+        name = reference.group(1) or reference.group(2)
+        if name is None:
+            return "$"
+        try:
+            value = found.group(int(name) if name.isdigit() else name)
+        except (IndexError, KeyError):
+            return ""
+        return value or ""
+
+    return _REFERENCE.sub(piece, template)

@@ -1,0 +1,26 @@
+"""The one door: Writer (append, end, retention), Reader (one organization's samples), and what can go wrong."""
+
+from flyproxy.tsdb.faults import (
+    StoreBusyError,
+    StoreDamagedError,
+    StoreError,
+    StoreForeignError,
+    StoreFullError,
+    StoreMissingError,
+    StoreReadOnlyError,
+)
+from flyproxy.tsdb.reader import OrganizationView, Reader
+from flyproxy.tsdb.writer import Writer
+
+__all__ = [
+    "OrganizationView",
+    "Reader",
+    "StoreBusyError",
+    "StoreDamagedError",
+    "StoreError",
+    "StoreForeignError",
+    "StoreFullError",
+    "StoreMissingError",
+    "StoreReadOnlyError",
+    "Writer",
+]

@@ -1,0 +1,93 @@
+"""A store in a temporary directory, and short ways to say what goes in and what came out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flyproxy.series.frame import Frame, is_absent
+from flyproxy.series.labels import Labels, labels_from
+from flyproxy.series.samples import Batch, Layout
+from flyproxy.tsdb.db import Reader, Writer
+
+Samples = dict[Labels, dict[int, int]]
+"""Bits of every sample by series and time: what a test compares."""
+
+
+@dataclass
+class Store:
+    """One store: its writer, its readers, and the damage they named."""
+
+    path: str
+    sentences: list[str] = field(default_factory=list)
+    open_now: list[Writer | Reader] = field(default_factory=list)
+
+    def writer(self, *, first_zero: bool = True, retention_s: float | None = None) -> Writer:
+        writer = Writer.open(self.path, first_zero=first_zero, retention_s=retention_s, report=self.sentences.append)
+        self.open_now.append(writer)
+        return writer
+
+    def reader(self, head_bytes: int = 1 << 24) -> Reader:
+        reader = Reader.open(self.path, head_bytes=head_bytes, report=self.sentences.append)
+        self.open_now.append(reader)
+        return reader
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(str(tmp_path / "metrics.db"))
+    yield made
+    for opened in made.open_now:
+        opened.close()
+
+
+@pytest.fixture
+def layout() -> Callable[..., Layout]:
+    """layout("a", "b") has counters a and b; layout(gauges=["c"]) a gauge."""
+
+    def make(*counters: str | Mapping[str, str], gauges: Sequence[str] = ()) -> Layout:
+        series = [labels_from({"__name__": name} if isinstance(name, str) else name) for name in (*counters, *gauges)]
+        return Layout(tuple(series), np.array([True] * len(counters) + [False] * len(gauges)))
+
+    return make
+
+
+@pytest.fixture
+def batch() -> Callable[..., Batch]:
+    """batch(15_000, layout, [1.0, 2.0]) of organization "personal", target "own", every 15 s."""
+
+    def make(
+        timestamp_ms: int,
+        layout: Layout,
+        values: Sequence[float] | np.ndarray,
+        *,
+        target: str = "own",
+        organization: str = "personal",
+        interval_ms: int = 15_000,
+    ) -> Batch:
+        return Batch(organization, target, timestamp_ms, layout, np.asarray(values, np.float64), interval_ms)
+
+    return make
+
+
+@pytest.fixture
+def samples() -> Callable[[Sequence[Frame]], Samples]:
+    """Every sample and stale marker of frames, as bits; a sample in two frames at one time is an error."""
+
+    def collect(frames: Sequence[Frame]) -> Samples:
+        found: Samples = {}
+        for frame in frames:
+            assert frame.values.shape == (len(frame.labels), frame.timestamps_ms.size)
+            assert (np.diff(frame.timestamps_ms) > 0).all()
+            for labels, row in zip(frame.labels, frame.values, strict=True):
+                assert row.flags.c_contiguous
+                bits, there = row.view(np.uint64).tolist(), ~is_absent(row)
+                for time, value, present in zip(frame.timestamps_ms.tolist(), bits, there, strict=True):
+                    if present:
+                        assert time not in found.setdefault(labels, {})
+                        found[labels][time] = value
+        return found
+
+    return collect
