@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import click
 import yaml
@@ -172,7 +173,7 @@ class Stage:
                 process.wait()
 
 
-def start_process(command: Sequence[str], output: object) -> subprocess.Popen[bytes]:
+def start_process(command: Sequence[str], output: int | IO[bytes]) -> subprocess.Popen[bytes]:
     """In a session of its own (^C is ours to pass on), and dead when we are."""
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getpid()
@@ -185,7 +186,7 @@ def start_process(command: Sequence[str], output: object) -> subprocess.Popen[by
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=output,  # type: ignore[call-overload]
+        stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=die_with_parent,

@@ -56,7 +56,7 @@ def run(
         raise click.UsageError("give the file once: either FILE or -c FILE")
     if to and (file or config):
         raise click.UsageError("--to needs no file: write the instances into the file, or leave the file out")
-    overrides = {
+    overrides: dict[str, object] = {
         name: value
         for name, value in {
             "listeners": [{"bind": address} for address in bind] or None,

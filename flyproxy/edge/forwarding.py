@@ -7,7 +7,9 @@ line can be matched.
 """
 
 from flyproxy import __version__
+from flyproxy.edge.faults import Fault
 from flyproxy.http1.head import RequestHead, ResponseHead
+from flyproxy.http1.writer import request_head_bytes, response_bytes, response_head_bytes
 
 OWNED = frozenset(
     (
@@ -82,22 +84,18 @@ def request_head(
         framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif head.te_trailers:
         framing += b"Connection: TE\r\nTE: trailers\r\n"
-    lines = head.lines
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b%bFly-Request-Id: %b\r\nX-Request-Start: t=%d\r\n%b\r\n" % (
-        head.method,
-        head.target,
-        host,
-        b"\r\n".join(lines),
-        b"\r\n" if lines else b"",
+    ours = b"%b%bFly-Request-Id: %b\r\nX-Request-Start: t=%d\r\nFly-Traceparent: %b\r\nTraceparent: %b\r\n" % (
         framing,
         suffix,
         request_id,
         start_us,
-        b"Fly-Traceparent: %b\r\nTraceparent: %b\r\n" % (traceparent, traceparent),
+        traceparent,
+        traceparent,
     )
+    return request_head_bytes(head.method, head.target, head.lines, ours, host)
 
 
-_RESPONSE_SUFFIX = b"Server: %b\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: " % SERVER
+_OURS = b"Server: %b\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: %%b\r\n" % SERVER
 
 
 def response_head(head: ResponseHead, request_id: bytes, *, close: bool, keep_alive_said: bool, dechunk: bool) -> bytes:
@@ -106,19 +104,19 @@ def response_head(head: ResponseHead, request_id: bytes, *, close: bool, keep_al
     `close` says `Connection: close`; `keep_alive_said` answers an HTTP/1.0 client that asked to stay; `dechunk` leaves
     out a chunked framing that the client cannot read.
     """
-    lines = [line for line in head.lines if line[:7].lower() != b"server:"]
+    ours = _OURS % request_id
     if head.content_length >= 0:
-        lines.append(b"Content-Length: %d" % head.content_length)
+        ours = b"Content-Length: %d\r\n%b" % (head.content_length, ours)
     elif head.chunked and not dechunk:
-        lines.append(b"Transfer-Encoding: chunked")
+        ours += b"Transfer-Encoding: chunked\r\n"
     if head.upgrade is not None:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
+        ours += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif close:
-        lines.append(b"Connection: close")
+        ours += b"Connection: close\r\n"
     elif keep_alive_said:
-        lines.append(b"Connection: keep-alive")
-    lines.append(_RESPONSE_SUFFIX)
-    return b"HTTP/1.1 %d %b\r\n%b%b\r\n\r\n" % (head.status, head.reason, b"\r\n".join(lines), request_id)
+        ours += b"Connection: keep-alive\r\n"
+    lines = [line for line in head.lines if line[:7].lower() != b"server:"]
+    return response_head_bytes(head.status, head.reason, lines, ours)
 
 
 def is_event_stream(lines: list[bytes]) -> bool:
@@ -131,17 +129,21 @@ def is_event_stream(lines: list[bytes]) -> bool:
 
 def interim_head(head: ResponseHead) -> bytes:
     """A 1xx answer on its way to the client."""
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, b"".join(line + b"\r\n" for line in head.lines))
+    return response_head_bytes(head.status, head.reason, head.lines, b"")
 
 
-def own_response(status: int, title: str, lines: list[bytes], body: bytes, *, close: bool, bodiless: bool) -> bytes:
-    """An answer of our own; `lines` without CRLF; `bodiless` for HEAD: the length stands, the body does not."""
-    head = b"HTTP/1.1 %d %b\r\n%b\r\nContent-Length: %d\r\nServer: %b\r\nVia: 1.1 flyproxy\r\n%b\r\n" % (
-        status,
-        title.encode("ascii"),
-        b"\r\n".join(lines),
-        len(body),
-        SERVER,
-        b"Connection: close\r\n" if close else b"",
-    )
-    return head if bodiless else head + body
+def own_response(
+    fault: Fault, content_type: bytes, body: bytes, request_id: bytes, *, close: bool, head_only: bool
+) -> bytes:
+    """An answer of our own; `head_only` for HEAD: the length stands, the body does not come."""
+    headers = [
+        (b"Content-Type", content_type),
+        (b"Cache-Control", b"no-store"),
+        (b"Flyproxy-Error", fault.code.encode()),
+        (b"Fly-Request-Id", request_id),
+        (b"Server", SERVER),
+        (b"Via", b"1.1 flyproxy"),
+    ]
+    if close:
+        headers.append((b"Connection", b"close"))
+    return response_bytes(fault.status, headers, body, head_only=head_only)

@@ -12,6 +12,7 @@ from flyproxy.edge.instance import Instance
 from flyproxy.edge.route import OPERATOR, UNMATCHED_APP, Doorway, Route
 from flyproxy.edge.router import Router, RoutingError
 from flyproxy.edge.worker import Worker
+from flyproxy.instrument.recorder import InstanceRecorder, Recorder
 
 InstanceKey = tuple[str, str, resolved.Instance]
 """App, organization, and everything said of the instance: if any of it changes, it is another one."""
@@ -29,6 +30,16 @@ def check(edge: resolved.Edge) -> None:
         if not listener.http and listener.app not in apps:
             raise RoutingError(f"the raw TCP door {listener.host}:{listener.port} leads to no app: {listener.app!r}")
     Router([(name, app) for app in edge.apps for name in app.hostnames])
+
+
+def announce(recorder: Recorder, edge: resolved.Edge) -> None:
+    """Let every label set this generation will count under stand at 0."""
+    for region in {listener.region for listener in edge.listeners}:
+        recorder.edge(UNMATCHED_APP, OPERATOR, region, edge.host)
+        for app in edge.apps:
+            recorder.edge(app.name, app.organization, region, edge.host)
+    for app, instance in _instances(edge):
+        _recorder(recorder, app, instance)
 
 
 class Generation:
@@ -52,10 +63,7 @@ class Generation:
         way.raw = by_app[listener.app] if not listener.http and listener.app is not None else None
 
     def _instance(self, app: resolved.App, settings: resolved.Instance) -> Instance:
-        recorder = self._worker.recorder.instance(
-            app.name, app.organization, settings.region, settings.worker_host, settings.id
-        )
-        return Instance(self._worker, settings, recorder)
+        return Instance(self._worker, settings, _recorder(self._worker.recorder, app, settings))
 
     def _router(self, region: str) -> tuple[Router[Route], Route, dict[str, Route]]:
         edge, recorder = self.edge, self._worker.recorder
@@ -82,6 +90,10 @@ class Generation:
         names = [(name, by_app[app.name]) for app in edge.apps for name in app.hostnames]
         fallback = by_app[edge.default_app] if edge.default_app is not None else None
         return Router(names, fallback, any_host=edge.any_host), unmatched, by_app
+
+
+def _recorder(recorder: Recorder, app: resolved.App, instance: resolved.Instance) -> InstanceRecorder:
+    return recorder.instance(app.name, app.organization, instance.region, instance.worker_host, instance.id)
 
 
 def _instances(edge: resolved.Edge) -> Iterator[tuple[resolved.App, resolved.Instance]]:

@@ -68,6 +68,3 @@ class Pool(Generic[C]):
         self._idle.clear()
         return gone
 
-    def reopen(self) -> None:
-        """The instance is back in the configuration."""
-        self._closed = False

@@ -484,9 +484,8 @@ class Exchange:
         kind, page = faults.body(
             fault, reason=reason, request_id=request_id.decode(), html=faults.wants_html(self._head.lines)
         )
-        lines = [b"Content-Type: " + kind, b"Flyproxy-Error: " + fault.code.encode(), b"Fly-Request-Id: " + request_id]
-        bodiless = self.method == b"HEAD"
-        return own_response(fault.status, fault.title, lines, page, close=not self._keep, bodiless=bodiless)
+        head_only = self.method == b"HEAD"
+        return own_response(fault, kind, page, request_id, close=not self._keep, head_only=head_only)
 
     def _finish(self, now_ns: int) -> None:
         self._over = True

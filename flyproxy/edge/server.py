@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from flyproxy.clock import Clock
 from flyproxy.config import resolved
 from flyproxy.edge import flow
-from flyproxy.edge.generation import Generation, check
+from flyproxy.edge.generation import Generation, announce, check
 from flyproxy.edge.listener import Door
 from flyproxy.edge.worker import Worker
 from flyproxy.errors import NotReadyError
@@ -44,9 +44,10 @@ class EdgeServer:
         await self.commit(edge, sockets)
 
     async def prepare(self, edge: resolved.Edge) -> None:
-        """Whether this generation could be served: RoutingError if not. Changes nothing."""
-        self._running()
+        """Whether this generation could be served, before or after the start: RoutingError if not. Changes nothing
+        but that its counters stand at 0 from now on."""
         check(edge)
+        announce(self._recorder, edge)
 
     async def commit(self, edge: resolved.Edge, sockets: Sequence[socket.socket | None]) -> None:
         """Serve this generation from the next request on. A door whose listener is in it stays open as it is (its

@@ -123,7 +123,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin to tick."""
-        self._timer = self.loop.call_later(TICK_S, self._tick, self.loop.time() + TICK_S)
+        self._timer = self.loop.call_later(TICK_S, self._tick)
 
     def stop(self) -> None:
         """Tick no more; what is to be reported is reported."""
@@ -149,9 +149,8 @@ class Worker:
         """Unix time of a monotonic one."""
         return (monotonic_ns // 1000 + self.unix_offset_us) // 1000
 
-    def _tick(self, due: float) -> None:
-        self._timer = self.loop.call_later(TICK_S, self._tick, self.loop.time() + TICK_S)
-        self.process.loop_lag(max(0, int((self.loop.time() - due) * 1e9)))
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(TICK_S, self._tick)
         self._follow_clock()
         now_ns = self.now_ns = self.monotonic_ns()
         groups: tuple[set[Mortal] | set[Expiring], ...] = (self.clients, self.upstreams)

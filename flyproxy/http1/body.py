@@ -178,7 +178,7 @@ class ChunkedBody:
         if extensions:
             self._used += len(extensions)
             if self._used > self._limits.chunk_extension_bytes:
-                raise self._fault("the body's chunk extensions are too long together")
+                raise self._fault("the body's chunk extensions are too long together", "chunk_extension_bytes")
         self._left = int(digits, 16)
         if self._left:
             self._state = _DATA
@@ -199,7 +199,9 @@ class ChunkedBody:
             raise self._fault("a trailer carries what belongs into the head")
 
     def _too_long(self, in_trailers: bool) -> HttpFault:
-        return self._fault("the trailers are too long" if in_trailers else "a chunk's size line is too long")
+        if in_trailers:
+            return self._fault("the trailers are too long", "trailer_bytes")
+        return self._fault("a chunk's size line is too long", "chunk_line_bytes")
 
     def _chunk_fault(self) -> HttpFault:
         return self._fault("a chunk's size line is not a hexadecimal number and proper extensions")
@@ -207,5 +209,5 @@ class ChunkedBody:
     def _trailer_fault(self, line: bytes) -> HttpFault:
         return self._fault(header_line_fault(line).reason)
 
-    def _fault(self, reason: str) -> HttpFault:
-        return HttpFault(self._status, reason)
+    def _fault(self, reason: str, limit: str = "") -> HttpFault:
+        return HttpFault(self._status, reason, limit)

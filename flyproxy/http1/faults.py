@@ -8,9 +8,11 @@ class HttpFault(FlyproxyError):
 
     status   400, 414, 417, 431, 501 or 505 for a request; 502 for anything an instance sent
     reason   a short sentence for the reader; made of our own words only, so it may go into a page or a log as it is
+    limit    the field of HeadLimits that was exceeded, for the metric that shows a bound reached; "" for other faults
     """
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, limit: str = "") -> None:
         super().__init__(f"{status}: {reason}")
         self.status = status
         self.reason = reason
+        self.limit = limit

@@ -91,7 +91,7 @@ class FieldReader:
     def fault(self, line: bytes) -> HttpFault:
         """Why a line that no reader takes is refused."""
         if len(line) > self._line_bytes:
-            return HttpFault(431, "a header line is too long")
+            return HttpFault(431, "a header line is too long", "line_bytes")
         return header_line_fault(line)
 
     def field(self, name: bytes, value: bytes, line: bytes) -> Field:

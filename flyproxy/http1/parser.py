@@ -6,8 +6,10 @@ header line by itself, the lines against each other. So the fault that is told d
 
   Strict    walks the head with one possessive pattern per line; remembers nothing. The reference.
   Cached    splits the head and looks each raw line up in a bounded dict of verdicts; a miss reads the line as Strict
-            does. Clients send the same lines again and again. The default, two to three times as fast.
+            does. Clients send the same lines again and again. The default.
 
+Measured (bench/http1_parse.py, 623 bytes, ten header lines): 10.5 µs strict; cached 2.5 when all lines are known, 4.0
+when two of them and the target are new each time, 8.0 when all but Host and Connection are; h11 25, httptools 1.5.
 Worst case: every line new. Then each costs its pattern and one insertion; the dict is emptied when full, so it never
 holds more than LINES_REMEMBERED * LINE_BYTES_REMEMBERED bytes of lines. Secrets are never remembered.
 
@@ -207,7 +209,7 @@ class StrictResponseParser(_StrictLines):
             lines, fields = self._read(head, first + 2)
             return settle_response(status, reason, minor, lines, fields, end + 4, request_method)
         except HttpFault as fault:
-            raise HttpFault(502, fault.reason) from None
+            raise HttpFault(502, fault.reason, fault.limit) from None
 
 
 class CachedResponseParser(_CachedLines):
@@ -233,7 +235,7 @@ class CachedResponseParser(_CachedLines):
             lines, fields = self._read(raw_lines)
             return settle_response(status, reason, minor, lines, fields, size, request_method)
         except HttpFault as fault:
-            raise HttpFault(502, fault.reason) from None
+            raise HttpFault(502, fault.reason, fault.limit) from None
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, int, Authority | None]:

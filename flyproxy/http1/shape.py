@@ -20,18 +20,18 @@ def start_of_request(buffer: bytes | bytearray, limits: HeadLimits) -> int:
     while buffer.startswith(CRLF, start):
         start += 2
         if start > 2 * limits.leading_empty_lines:
-            raise HttpFault(400, "too many empty lines before the request line")
+            raise HttpFault(400, "too many empty lines before the request line", "leading_empty_lines")
     return start
 
 
 def check_bounds(head: bytes, first_line_bytes: int, size: int, limits: HeadLimits) -> None:
     """Refuse a complete head (without its last CRLFCRLF) that is beyond a bound: 414 or 431."""
     if first_line_bytes > limits.line_bytes:
-        raise HttpFault(414, "the first line is too long")
+        raise HttpFault(414, "the first line is too long", "line_bytes")
     if size > limits.head_bytes:
-        raise HttpFault(431, "the head is too large")
+        raise HttpFault(431, "the head is too large", "head_bytes")
     if head.count(CRLF) > limits.header_count:
-        raise HttpFault(431, "there are too many header lines")
+        raise HttpFault(431, "there are too many header lines", "header_count")
 
 
 def check_begun_request(buffer: bytes | bytearray, start: int, limits: HeadLimits) -> None:
@@ -65,15 +65,15 @@ def _check_begun(buffer: bytes | bytearray, start: int, limits: HeadLimits) -> i
     half_line_end = 1 if buffer.endswith(b"\r") else 0
     first_line_end = buffer.find(CRLF, start) if line_ends else -1
     if (first_line_end if line_ends else size - half_line_end) - start > limits.line_bytes:
-        raise HttpFault(414, "the first line is too long")
+        raise HttpFault(414, "the first line is too long", "line_bytes")
     if size >= limits.head_bytes:
-        raise HttpFault(431, "the head is too large")
+        raise HttpFault(431, "the head is too large", "head_bytes")
     if line_ends > limits.header_count + 1:
-        raise HttpFault(431, "there are too many header lines")
+        raise HttpFault(431, "there are too many header lines", "header_count")
     if size - start > limits.line_bytes:
         *whole, last = buffer[start:].split(CRLF)
         if len(last) - half_line_end > limits.line_bytes or max(map(len, whole), default=0) > limits.line_bytes:
-            raise HttpFault(431, "a header line is too long")
+            raise HttpFault(431, "a header line is too long", "line_bytes")
     if buffer.count(b"\n", start) != line_ends:
         raise header_line_fault(b"a:\n")
     if buffer.count(b"\r", start) != line_ends + half_line_end:

@@ -4,7 +4,7 @@ What it must do: count a request for the app and for the instance in well under 
 label set, or a dict of strings. The plan: a child per label set is fetched once, when a generation of the
 configuration takes effect; a verb adds to ints; `fold` copies the children that changed into the segment, once per
 turn of the event loop. Only buckets and sums are counted: `*_responses_count` and `_count` follow from them.
-Measured by bench/instrument_record.py: about 0.55 us for edge and instance together, a fold of both 2.0 us.
+Measured by bench/instrument_record.py: 0.35 us for edge and instance together, a fold of both 1.2 to 1.7 us.
 
 One thread owns a recorder. An edge worker imports this file: no numpy here.
 """

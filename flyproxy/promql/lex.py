@@ -64,7 +64,7 @@ KEYWORDS = frozenset({"offset", "by", "without", "on", "ignoring", "group_left",
 NOT_A_METRIC = frozenset({"on", "ignoring", "group_left", "group_right", "bool", "atan2"})
 """Keywords that cannot be the name of a metric outside of braces; all others can."""
 
-# Linear on any input. Possessive only on single characters: Python before 3.11.5 loses its place in possessive groups.
+# Linear on any input. Only single characters are possessive: before 3.11.5 Python has a bug in possessive groups.
 _DIGITS = "[0-9]++(?:_[0-9]++)*"
 _BLANK = re.compile(r"[ \t\r\n]*+(?:#[^\r\n]*+[ \t\r\n]*+)*")
 _WORD = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*+")

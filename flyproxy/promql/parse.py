@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from flyproxy.promql.build import DEPTH_MAX, INSTANT, SCALAR, Builder, Grouping, Modifiers, Part, too_deep
 from flyproxy.promql.functions import signature_of
 from flyproxy.promql.lex import NOT_A_METRIC, Kind, Lexer, Token
+from flyproxy.promql.literals import duration_ms_of, number_of, string_of
 from flyproxy.promql.nodes import (
     AtBound,
     Binary,
@@ -30,8 +31,7 @@ from flyproxy.promql.nodes import (
 )
 from flyproxy.promql.operators import GROUPS_FROM_THE_RIGHT, PRECEDENCE, SIGN_PRECEDENCE
 from flyproxy.promql.parse_error import ParseError as ParseError
-from flyproxy.promql.quoting import QuotingError, quoted, unquote
-from flyproxy.series.durations import BadDurationError, parse_duration_ms, seconds_to_ms
+from flyproxy.promql.quoting import quoted
 from flyproxy.series.labels import METRIC_NAME
 from flyproxy.series.matchers import Matcher, MatchOp
 
@@ -104,6 +104,7 @@ class _Open:
 
 class _Parser:
     def __init__(self, text: str, *, metricsql: bool) -> None:
+        self._text = text
         self._builder = Builder(text, metricsql=metricsql)
         if len(text) > EXPRESSION_CHARACTERS_MAX:
             sentence = f"the expression has {len(text)} characters; at most {EXPRESSION_CHARACTERS_MAX} are taken"
@@ -373,7 +374,7 @@ class _Parser:
             raise self._builder.fault("unclosed left bracket", opening.span)
         if token.kind not in (Kind.NUMBER, Kind.DURATION):
             raise self._unexpected(context, expected)
-        duration_ms = self._duration_ms()
+        duration_ms = duration_ms_of(self._advance(), self._text)
         if duration_ms <= 0:
             raise self._builder.fault("duration must be greater than 0", token.span)
         return duration_ms
@@ -382,7 +383,7 @@ class _Parser:
         sign = self._skip_sign()
         if not self._is(Kind.NUMBER, Kind.DURATION):
             raise self._unexpected("offset", "number or duration")
-        return sign * self._duration_ms()
+        return sign * duration_ms_of(self._advance(), self._text)
 
     def _at_ms(self) -> int | AtBound:
         start = self._token.span.start
@@ -401,40 +402,12 @@ class _Parser:
             raise self._builder.fault(f"timestamp out of bounds for @ modifier: {seconds:f}", Span(start, self._end))
         return math.floor(abs(seconds) * 1000 + 0.5) * (-1 if seconds < 0 else 1)
 
-    # ---- literals ------------------------------------------------------------------------------------------------
-
     def _number(self) -> float:
         """The value of the number or, in seconds, the duration that stands here."""
-        token = self._advance()
-        if token.kind is Kind.DURATION:
-            return self._parsed_duration_ms(token) / 1000
-        text = token.word.replace("_", "")
-        value = _number_value(text)
-        if math.isinf(value) and text != "inf":
-            raise self._builder.fault(f"error parsing number: {token.shown()}: value out of range", token.span)
-        return value
-
-    def _duration_ms(self) -> int:
-        token = self._token
-        if token.kind is Kind.DURATION:
-            return self._parsed_duration_ms(self._advance())
-        try:
-            return seconds_to_ms(self._number())
-        except BadDurationError as bad:
-            raise self._builder.fault(str(bad), token.span) from None
-
-    def _parsed_duration_ms(self, token: Token) -> int:
-        try:
-            return parse_duration_ms(token.text)
-        except BadDurationError as bad:
-            raise self._builder.fault(str(bad), token.span) from None
+        return number_of(self._advance(), self._text)
 
     def _string(self) -> str:
-        token = self._advance()
-        try:
-            return unquote(token.text)
-        except QuotingError as bad:
-            raise self._builder.fault(str(bad), Span(token.span.start + bad.offset, token.span.end)) from None
+        return string_of(self._advance(), self._text)
 
     # ---- tokens --------------------------------------------------------------------------------------------------
 
@@ -482,19 +455,3 @@ class _Parser:
             text.encode()
         except UnicodeEncodeError as bad:
             raise self._builder.fault("invalid UTF-8 rune", Span(bad.start, bad.end)) from None
-
-
-def _number_value(text: str) -> float:
-    """Of a decimal, a hexadecimal or, as in Go, an octal with a leading 0; `text` is in small letters."""
-    if text.startswith("0x"):
-        return _float(int(text[2:], 16))
-    if len(text) > 1 and text[0] == "0" and all(digit in "01234567" for digit in text):
-        return _float(int(text, 8))
-    return float(text)
-
-
-def _float(whole: int) -> float:
-    try:
-        return float(whole)
-    except OverflowError:
-        return math.inf

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import socket
@@ -97,17 +98,8 @@ class ThreadChild:
 
 def serve_function(kind: str) -> Serve:
     """The coroutine function of one kind of child, imported only in the process that runs it."""
-    if kind == "edge":
-        from flyproxy.runtime import edge_worker
-
-        return edge_worker.serve
-    if kind == "telemetry":
-        from flyproxy.runtime import telemetry
-
-        return telemetry.serve
-    from flyproxy.runtime import query_worker
-
-    return query_worker.serve
+    serve: Serve = importlib.import_module(MODULES[kind]).serve
+    return serve
 
 
 async def start_child(kind: str, sock: socket.socket, loop_name: str, *, threaded: bool) -> Running:

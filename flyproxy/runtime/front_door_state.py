@@ -44,7 +44,7 @@ class FrontDoorState:
 
     async def reload(self) -> tuple[bool, str]:
         """Ask the supervisor; several askers share one reload."""
-        asked = asyncio.get_running_loop().create_future()
+        asked: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
         self._reloads.append(asked)
         if len(self._reloads) == 1:
             self._say(ReloadAsked())

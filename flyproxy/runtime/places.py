@@ -15,6 +15,14 @@ SHARED_MEMORY = Path("/dev/shm")
 RUN_PREFIX = "flyproxy-"
 
 
+STORE_FILE = "store.db"
+
+
+def database_path(data_dir: str) -> str:
+    """The store of a data directory."""
+    return os.path.join(data_dir, STORE_FILE)
+
+
 class PlacesError(FlyproxyError):
     """A folder that cannot be used (the machine's fault, or another front door's)."""
 

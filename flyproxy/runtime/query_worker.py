@@ -13,24 +13,27 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from flyproxy.api.faults import error_json
 from flyproxy.api.ports import QueryAnswer, QueryRequest
 from flyproxy.api.query_service import answer
 from flyproxy.config.resolved import Resolved, Telemetry
-from flyproxy.promql.engine import Engine, Options, QueryCanceled, QueryTimeout
+from flyproxy.promql.engine import Engine
+from flyproxy.promql.errors import QueryCanceled, QueryTimeout
+from flyproxy.promql.options import Options
 from flyproxy.runtime.child_channel import ChildChannel
 from flyproxy.runtime.entry import enter
 from flyproxy.runtime.messages import Message, Start
+from flyproxy.runtime.places import database_path
 from flyproxy.runtime.query_channel import Hello, read_value, write_value
-from flyproxy.tsdb.db import Reader, StoreError, database_path
+from flyproxy.tsdb.db import Reader, StoreError
 
 log = logging.getLogger("flyproxy.query")
 
+HEAD_SHARE = 4
+"""The decoded samples a worker keeps take at most this part of its memory."""
 LOOK_EVERY_S = 0.02
 """How often a running query looks whether its asker is still there."""
-STORE_RETRY_S = 0.05
 
 
 class QueryWorker:
@@ -67,7 +70,7 @@ class QueryWorker:
         self._telemetry = telemetry
         self._engine = Engine(
             Options(
-                mode=telemetry.promql_mode,
+                mode="prometheus2" if telemetry.promql_mode == "prometheus2" else "prometheus3",
                 metricsql=telemetry.metricsql,
                 samples_max=telemetry.query_samples,
             )
@@ -104,7 +107,11 @@ class QueryWorker:
 
     def _fresh_reader(self) -> Reader:
         if self._reader is None:
-            self._reader = Reader(database_path(Path(self._telemetry.data_dir)))
+            self._reader = Reader.open(
+                database_path(self._telemetry.data_dir),
+                head_bytes=self._telemetry.query_memory_bytes // HEAD_SHARE,
+                report=log.error,
+            )
         self._reader.refresh()
         return self._reader
 

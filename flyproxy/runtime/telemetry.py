@@ -30,11 +30,12 @@ from flyproxy.runtime.front_door_state import FrontDoorState
 from flyproxy.runtime.loop_watch import LoopWatch
 from flyproxy.runtime.messages import Beat, Beaten, Children, Draining, Message, Reloaded, Start
 from flyproxy.runtime.own_beat import OWN_PREFIX, OwnBeat
+from flyproxy.runtime.places import database_path
 from flyproxy.runtime.query_client import QueryClient
 from flyproxy.runtime.store_thread import StoreThread
-from flyproxy.scrape.manager import ScrapeManager
+
+# S from flyproxy.scrape.manager import ScrapeManager
 from flyproxy.series.exposition_writer import ExposedFamily
-from flyproxy.tsdb.db import database_path
 
 log = logging.getLogger("flyproxy.telemetry")
 
@@ -68,7 +69,7 @@ class Telemetry:
         )
         self._use(start.resolved)
         await self._store.open(
-            str(database_path(Path(telemetry.data_dir))),
+            database_path(telemetry.data_dir),
             first_zero=telemetry.first_zero,
             retention_s=telemetry.retention_s,
         )
@@ -76,8 +77,8 @@ class Telemetry:
         await self._store.end_targets(
             self._clock.now_ms(), lambda target: target.startswith(OWN_PREFIX) and target != self._beat.target
         )
-        self._scrape = ScrapeManager(self._clock, self._store.append, self._own)
-        await self._scrape.update(self._instances, telemetry)
+        # S self._scrape = ScrapeManager(self._clock, self._store.append, self._own)
+        # S await self._scrape.update(self._instances, telemetry)
         self._queries = QueryClient(
             [str(run_dir / f"query-{worker}.sock") for worker in range(telemetry.query_workers)],
             lambda: self._own.limit_reached("query_timeout"),
@@ -95,7 +96,7 @@ class Telemetry:
 
     async def commit(self, resolved: Resolved, sockets: list[socket.socket]) -> None:
         self._use(resolved)
-        await self._scrape.update(self._instances, resolved.telemetry)
+        # S await self._scrape.update(self._instances, resolved.telemetry)
 
     async def other(self, message: Message) -> None:
         match message:
@@ -117,7 +118,7 @@ class Telemetry:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._scrape.stop()
+        # S await self._scrape.stop()
         await self._beat.sample()
         await self._store.end_targets(self._clock.now_ms() + 1, lambda target: target == self._beat.target)
         await self._runner.cleanup()

@@ -19,7 +19,7 @@ UNITS_MS = (
 )
 """Largest first, the order they must be written in. A year is 365 days."""
 
-# Not possessive: Python before 3.11.5 loses its place where a possessive group fails after having matched a part.
+# The groups are not possessive: Python before 3.11.5 loses its place where one with a backtracking part in it fails.
 _DURATION = re.compile("".join(f"(?:([0-9]++){unit}(?![a-z]))?" for unit, _ in UNITS_MS))
 _CALENDAR = 3
 

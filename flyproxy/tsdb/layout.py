@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Presence:
-    """[series] each: the time of the first sample, and of the last one (LIVE_MS while it goes on)."""
+    """[series] each: the time of the first sample, and of the marker that ended it (LIVE_MS while it goes on)."""
 
     first_ms: Times
     last_ms: Times

@@ -223,13 +223,14 @@ class OrganizationView:
 
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[Frame]:
         """All samples with start_ms <= t <= end_ms of the series that match; arrays are views where they can be, and
-        are not to be written to. Raises StoreError and BadPatternError."""
+        are not to be written to. Series that were not there at that time are left out (one that comes may be all
+        ABSENT, where a gap covers it). Raises StoreError and BadPatternError."""
         return self._reader.select(self._organization, matchers, start_ms, end_ms)
 
     def series(self, matcher_sets: MatcherSets | None, start_ms: int, end_ms: int) -> list[Labels]:
         """Sorted label sets of the series that any set takes (None or empty: all) and that were there at some time in
-        start_ms <= t <= end_ms: from their first sample to the row before the one that ended them. A gap in between
-        counts as there; a series that stopped without an end counts until its target's last row."""
+        start_ms <= t <= end_ms: from their first sample to the row that ended them. A gap in between counts as
+        there; a series that stopped without an end counts until its target's last row."""
         found: set[Labels] = set()
         with self._reader.lock:
             for stored, rows in self._reader.matching(self._organization, matcher_sets or (), start_ms, end_ms):

@@ -53,6 +53,9 @@ class Target:
     last_seen_ms: Times = field(default_factory=lambda: np.empty(0, np.int64))
     """LIVE_MS: live; NEVER_MS: not born yet."""
 
+    presence_owed: bool = False
+    """Presence was taken over from another frame and is not written for this one yet."""
+
     key_ms: int | None = None
     """The key row of the chain being written; None: the next row is a key row."""
     chain_rows: int = 0
@@ -112,7 +115,7 @@ class Target:
             here[self.rows] = True
             values[live & ~here] = STALE
         births = self._births(batch, _samples(values)) if first_zero else None
-        changed = self._see(batch.timestamp_ms, values, births)
+        changed = self._see(batch.timestamp_ms, values, births) or self.presence_owed
         return Row(batch.timestamp_ms, values, births, changed)
 
     def end(self, timestamp_ms: int) -> Row | None:
@@ -132,7 +135,7 @@ class Target:
         carried = np.flatnonzero(known >= 0)
         after.first_seen_ms[carried] = self.first_seen_ms[known[carried]]
         after.last_seen_ms[carried] = self.last_seen_ms[known[carried]]
-        after.blank = False
+        after.blank, after.presence_owed = False, True
         live = self.last_seen_ms == LIVE_MS
         values = self._nothing()
         values[live] = STALE
@@ -146,7 +149,7 @@ class Target:
         self.key_ms = key_ms
         self.values = row.values
         self.last_ms = row.timestamp_ms
-        self.blank = False
+        self.blank = self.presence_owed = False
 
     def presence(self) -> Presence:
         """When each series of the frame was there; a view, valid until the next row."""
@@ -184,7 +187,7 @@ class Target:
         if births is not None:
             self.first_seen_ms[births.rows] = births.at_ms
         self.last_seen_ms[begun] = LIVE_MS
-        self.last_seen_ms[ended] = timestamp_ms if self.last_ms is None else self.last_ms
+        self.last_seen_ms[ended] = timestamp_ms
         self.settled = bool((self.last_seen_ms[self.rows] == LIVE_MS).all()) and self.live_count() == self.rows.size
         return bool(begun.any() or ended.any())
 

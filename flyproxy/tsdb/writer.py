@@ -174,9 +174,7 @@ class Writer:
             raise RefusedError(f"{batch.values.shape} values for a layout of {len(batch.layout.series)} series")
         target = self._target(batch.organization, batch.target) or self._begin(batch.organization, batch.target, None)
         if target.last_ms is not None and batch.timestamp_ms <= target.last_ms:
-            raise RefusedError(
-                f"a row at {batch.timestamp_ms} ms is not newer than its last one at {target.last_ms} ms"
-            )
+            raise RefusedError(f"its row at {batch.timestamp_ms} ms is not newer than the last, at {target.last_ms} ms")
         if target.mostly_gone():
             target = self._move(target, batch, counted)
         elif batch.layout is not target.layout:

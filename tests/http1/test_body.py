@@ -63,9 +63,15 @@ def test_each_bound_of_a_chunked_body_holds_at_it_and_not_beyond() -> None:
     limits = HeadLimits(chunk_line_bytes=10, trailer_bytes=20, chunk_extension_bytes=20)
     good = b"1;aaaaaaaa\r\nx\r\n1;aaaaaaaa\r\nx\r\n0;a\r\nA: bb\r\nA: 78901234\r\n\r\n"
     assert ChunkedBody(limits).feed(good) == len(good)
-    for find, replace in ((b"1;a", b"1;aa"), (b"0;a", b"0;aa"), (b"bb", b"bbb")):
-        with pytest.raises(HttpFault):
+    beyond = {
+        "chunk_line_bytes": (b"1;a", b"1;aa"),
+        "chunk_extension_bytes": (b"0;a", b"0;aa"),
+        "trailer_bytes": (b"bb", b"bbb"),
+    }
+    for limit, (find, replace) in beyond.items():
+        with pytest.raises(HttpFault) as refused:
             ChunkedBody(limits).feed(good.replace(find, replace))
+        assert refused.value.limit == limit
 
 
 def test_a_chunk_may_be_larger_than_memory() -> None:

@@ -23,23 +23,24 @@ def _head(*lines: bytes, target: bytes = b"/") -> bytes:
     return b"".join(line + b"\r\n" for line in (b"GET " + target + b" HTTP/1.1", b"Host: a", *lines, b""))
 
 
-def _status(parser: RequestParser, raw: bytes) -> int:
+def _fault(parser: RequestParser, raw: bytes) -> HttpFault:
     with pytest.raises(HttpFault) as refused:
         parser.parse(raw)
-    return refused.value.status
+    return refused.value
 
 
 def _read_byte_by_byte(parser: RequestParser, raw: bytes) -> bool:
     return all(parser.parse(raw[:length]) is None for length in range(len(raw))) and parser.parse(raw) is not None
 
 
-def _refused_at(parser: RequestParser, raw: bytes) -> tuple[int, int]:
+def _refused_at(parser: RequestParser, raw: bytes) -> tuple[int, int, str]:
     """How many bytes it took to refuse this, given one by one, and the status; the same as for all at once."""
     for length in range(len(raw) + 1):
         try:
             assert parser.parse(raw[:length]) is None
         except HttpFault as early:
-            return length, _status(parser, raw) if early.status == _status(parser, raw) else -1
+            whole = _fault(parser, raw)
+            return length, whole.status if early.status == whole.status else -1, early.limit
     pytest.fail("never refused")
 
 
@@ -47,7 +48,7 @@ def _refused_at(parser: RequestParser, raw: bytes) -> tuple[int, int]:
 def test_a_request_line_at_the_bound_is_read_and_beyond_it_a_414(make: Make) -> None:
     parser = make(LIMITS, frozenset())
     assert _read_byte_by_byte(parser, _head(target=b"/" + b"a" * 86))
-    assert _refused_at(parser, _head(target=b"/" + b"a" * 87)) == (101, 414)
+    assert _refused_at(parser, _head(target=b"/" + b"a" * 87)) == (101, 414, "line_bytes")
 
 
 @BOTH
@@ -55,7 +56,7 @@ def test_a_header_line_at_the_bound_is_read_and_beyond_it_a_431(make: Make) -> N
     parser = make(LIMITS, frozenset())
     assert _read_byte_by_byte(parser, _head(b"A: " + b"b" * 97))
     start = len(_head()) - 2
-    assert _refused_at(parser, _head(b"A: " + b"b" * 98)) == (start + 101, 431)
+    assert _refused_at(parser, _head(b"A: " + b"b" * 98)) == (start + 101, 431, "line_bytes")
 
 
 @BOTH
@@ -63,7 +64,7 @@ def test_as_many_headers_as_the_bound_are_read_and_one_more_is_a_431(make: Make)
     parser = make(LIMITS, frozenset())
     assert _read_byte_by_byte(parser, _head(*[b"A: b"] * 4))
     raw = _head(*[b"A: b"] * 5)
-    assert _refused_at(parser, raw) == (len(raw) - 2, 431)
+    assert _refused_at(parser, raw) == (len(raw) - 2, 431, "header_count")
 
 
 @BOTH
@@ -72,7 +73,7 @@ def test_a_head_at_the_bound_is_read_and_beyond_it_a_431(make: Make) -> None:
     filling = [b"A: " + b"b" * 90] * 3
     rest = 400 - len(_head(*filling)) - len(b"A: \r\n")
     assert _read_byte_by_byte(parser, _head(*filling, b"A: " + b"b" * rest))
-    assert _refused_at(parser, _head(*filling, b"A: " + b"b" * (rest + 1))) == (400, 431)
+    assert _refused_at(parser, _head(*filling, b"A: " + b"b" * (rest + 1))) == (400, 431, "head_bytes")
 
 
 @BOTH
@@ -81,7 +82,7 @@ def test_empty_lines_in_front_are_tolerated_up_to_the_bound(make: Make) -> None:
     head = parser.parse(b"\r\n" + _head())
     assert head is not None
     assert head.size == len(_head()) + 2
-    assert _refused_at(parser, b"\r\n\r\n" + _head()) == (4, 400)
+    assert _refused_at(parser, b"\r\n\r\n" + _head()) == (4, 400, "leading_empty_lines")
 
 
 @BOTH

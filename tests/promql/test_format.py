@@ -28,7 +28,7 @@ NAMES = st.sampled_from(["x", "up", "a:b", "sum", "by", "and", "start", "offset"
 LABELS = st.sampled_from(["a", "le", "by", "on", "sum", "without", '"a.b"'])
 DURATIONS = st.sampled_from(["5m", "1h30m", "300", "1.5", "100ms", "1w"])
 WORDS = st.sampled_from(['"v"', "''", "`r`", r'"\n\"é"', '"a|b.*"'])
-NUMBERS = st.sampled_from(["0", "1", "0x1f", "1e3", ".5", "Inf", "NaN", "5m", "1.7976931348623157e30", "5e-324"])
+NUMBERS = st.sampled_from(["0", "1", "0x1f", "1e3", ".5", "Inf", "NaN", "5m", "1.7976931348623157e30", "5e-200"])
 GAPS = st.sampled_from([" ", "  ", "\n", " # c\n"])
 SCALAR_OPERATORS = sorted(set(PRECEDENCE) - SET_OPERATORS - COMPARISONS)
 

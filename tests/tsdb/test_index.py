@@ -56,7 +56,7 @@ def test_a_pattern_is_asked_once_per_distinct_value() -> None:
     verdicts = Verdicts()
     matcher = Matcher("app", MatchOp.MATCH, "x.*")
     assert index.match([matcher], verdicts).size == 50
-    asked, known = verdicts._known[matcher]
+    _accepts, known = verdicts._known[matcher]
     assert known == {"": False, "x": True}
 
 

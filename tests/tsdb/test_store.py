@@ -14,6 +14,7 @@ Samples = dict[Labels, dict[int, int]]
 Collect = Callable[[Sequence[Frame]], Samples]
 
 ODD = [0.0, -0.0, 1.5, 2.0**60, float("inf"), -3.0, *STALE.tolist()]
+BEATS = 200
 START_MS, END_MS = -(2**62), 2**62
 
 
@@ -73,7 +74,7 @@ def without_lone_ends(found: Samples) -> Samples:
     return {labels: row for labels, row in found.items() if any(bits != STALE_BITS for bits in row.values())}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("head_bytes", [0, 4_000, 1 << 24])
 def test_every_read_of_a_random_history_agrees(
     store, layout: Callable[..., Layout], samples: Collect, seed: int, head_bytes: int
@@ -82,7 +83,7 @@ def test_every_read_of_a_random_history_agrees(
     oracle, writer, clock = Oracle(), store.writer(), {"x": 0, "y": 0, "z": 0}
     reader = store.reader(head_bytes)
     layouts = {name: layout(*(f"{name}{place}" for place in range(5))) for name in clock}
-    for beat in range(300):
+    for _ in range(BEATS):
         beats = [draw(random, name, layouts, clock, layout) for name in clock if random.random() < 0.9]
         for batch in beats:
             oracle.append(batch)
@@ -104,7 +105,7 @@ def test_every_read_of_a_random_history_agrees(
     assert without_lone_ends(samples(reader.organization("personal").select((), START_MS, END_MS))) == oracle.samples
     fresh = store.reader(head_bytes).organization("personal").select((), START_MS, END_MS)
     assert without_lone_ends(samples(fresh)) == oracle.samples
-    assert writer.statistics()["key_rows"] < beat
+    assert writer.statistics()["key_rows"] < BEATS
     assert reader.statistics()["head_bytes"] <= head_bytes
     assert not store.sentences
 
@@ -119,9 +120,8 @@ def draw(
     clock[name] += int(random.choice([15_000, 15_000, 15_000, 14_000, 40_000]))
     if random.random() < 0.15:
         chosen = random.permutation(30)[: random.integers(0, 12)].tolist()
-        layouts[name] = make(
-            *(f"{name}{place}" for place in chosen if place % 3), gauges=[f"{name}{place}" for place in chosen if not place % 3]
-        )  # fmt: skip
+        counters, gauges = [place for place in chosen if place % 3], [place for place in chosen if not place % 3]
+        layouts[name] = make(*(f"{name}{place}" for place in counters), gauges=[f"{name}{place}" for place in gauges])
     count = len(layouts[name].series)
     values = np.where(random.random(count) < 0.9, random.integers(0, 10**6, count), random.choice(ODD[:-1], count))
     values[random.random(count) < 0.02] = STALE[0]

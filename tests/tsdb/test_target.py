@@ -107,7 +107,7 @@ def test_the_end_of_a_target_ends_what_lives(target: Target, layout: MakeLayout,
 
 
 def test_a_series_twice_is_refused_by_name(target: Target, layout: MakeLayout) -> None:
-    with pytest.raises(RefusedError, match="'a'.* is in the layout twice"):
+    with pytest.raises(RefusedError, match=r"'a'.* is in the layout twice"):
         target.adopt(layout("b", "a", "c", "a"))
 
 

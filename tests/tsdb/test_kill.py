@@ -1,0 +1,101 @@
+"""What was acknowledged survives kill -9, and whatever is left of the write-ahead log opens."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from flyproxy.series.frame import Frame
+from flyproxy.series.labels import Labels
+from flyproxy.series.samples import Batch, Layout
+from flyproxy.tsdb.db import Reader, Writer
+
+SERIES = 50
+CHILD = """
+import sys
+import numpy as np
+from flyproxy.series.samples import Batch, Layout
+from flyproxy.tsdb.db import Writer
+
+path, start, series = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+writer = Writer.open(path)
+layouts = [
+    Layout(tuple((("__name__", "n"), ("row", f"{row:03}")) for row in range(series + extra)), np.ones(series + extra, bool))
+    for extra in range(2)
+]
+for beat in range(start, start + 10_000):
+    layout = layouts[beat % 7 == 0]
+    values = np.arange(len(layout.series)) + 1.0 * beat
+    writer.append([Batch("personal", f"t{target}", beat, layout, values, 1) for target in range(3)])
+    print(beat, flush=True)
+"""
+
+
+def killed_after(path: str, start: int, beats: int) -> int:
+    """Run a writer and kill it in the middle of what follows its `beats`th beat; the last beat it acknowledged."""
+    child = subprocess.Popen([sys.executable, "-c", CHILD, path, str(start), str(SERIES)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    with child.stdout:
+        for _ in range(beats):
+            child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+        said = child.stdout.read().split()
+    child.wait()
+    return int(said[-1]) if said else start + beats - 1
+
+
+def test_nothing_acknowledged_is_lost_to_kill_9(
+    store, samples: Callable[[Sequence[Frame]], dict[Labels, dict[int, int]]]
+) -> None:
+    chosen = random.Random(2)
+    acknowledged: set[int] = set()
+    start = 0
+    for _ in range(5):
+        last = killed_after(store.path, start, chosen.randint(1, 90))
+        acknowledged |= set(range(start, last + 1))
+        reader: Reader = store.reader()
+        for target in range(3):
+            frame = reader.organization("personal").select((), 0, 2**60)[target]
+            rows = dict(zip(frame.timestamps_ms.tolist(), frame.values[:SERIES].T.tolist(), strict=True))
+            assert acknowledged <= rows.keys()
+            for beat in acknowledged:
+                assert rows[beat] == [row + 1.0 * beat for row in range(SERIES)]
+        start = max(rows) + 1
+    assert not store.sentences
+    assert reader.statistics()["rows_damaged"] == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_torn_tail_of_the_write_ahead_log_is_a_shorter_history(
+    store, tmp_path: Path, layout: Callable[..., Layout], batch: Callable[..., Batch], seed: int
+) -> None:
+    writer: Writer = store.writer()
+    one = layout(*(f"s{place}" for place in range(20)))
+    for beat in range(30):
+        writer.append([batch(beat, one, [beat * place for place in range(20)])])
+    torn = tmp_path / "torn.db"
+    shutil.copy(store.path, torn)
+    wal = bytearray(Path(store.path + "-wal").read_bytes())
+    chosen = random.Random(seed)
+    at = chosen.randrange(len(wal) // 2, len(wal))
+    if seed % 2:
+        del wal[at:]
+    else:
+        wal[at : at + 64] = chosen.randbytes(len(wal[at : at + 64]))
+    Path(f"{torn}-wal").write_bytes(wal)
+    again = Writer.open(str(torn))
+    reader = Reader.open(str(torn))
+    (frame,) = reader.organization("personal").select((), 0, 2**60)
+    beats = frame.timestamps_ms.tolist()
+    assert beats == list(range(len(beats)))
+    assert frame.values.tolist() == [[beat * place for beat in beats] for place in range(20)]
+    assert again.append([batch(30, one, range(20))]) == []
+    reader.refresh()
+    assert reader.organization("personal").select((), 30, 30)[0].values.tolist() == [[place] for place in range(20)]
+    reader.close()
+    again.close()
