@@ -49,7 +49,8 @@ def _log2(values: Floats) -> Floats:
 
 
 def _log10(values: Floats) -> Floats:
-    return _log2(values) * (np.log(2) / np.log(10))
+    scaled: Floats = _log2(values) * (np.log(2) / np.log(10))
+    return scaled
 
 
 def _sign(values: Floats) -> Floats:

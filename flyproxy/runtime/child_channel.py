@@ -17,6 +17,8 @@ from flyproxy.runtime.messages import Abort, Commit, Drain, Drained, Message, Pr
 
 log = logging.getLogger("flyproxy.child")
 
+EXIT_ORPHANED = 3
+
 
 class Part(Protocol):
     """What one kind of child does at each step."""
@@ -53,6 +55,7 @@ class ChildChannel:
             lambda: self._inbox.put_nowait(None),
         )
         self._prepared: tuple[int, Resolved, list[socket.socket]] | None = None
+        self._threaded = False
 
     def send(self, message: Message) -> None:
         """Say something to the supervisor."""
@@ -65,6 +68,7 @@ class ChildChannel:
             sockets = [socket.socket(fileno=number) for number in descriptors]
             match message:
                 case Start():
+                    self._threaded = message.threaded
                     await part.start(message, sockets)
                     self.send(Ready(message.generation))
                 case Prepare():
@@ -81,6 +85,10 @@ class ChildChannel:
                 case _:
                     await part.other(message)
         log.warning("the supervisor is gone; leaving (pid %d)", os.getpid())
+        if not self._threaded:
+            # Nobody is left to drain for, and what was acknowledged is on the disk.
+            os._exit(EXIT_ORPHANED)
+        await part.drain(0.0)
 
     async def _prepare(self, part: Part, message: Prepare, sockets: list[socket.socket]) -> None:
         self._forget()

@@ -4,8 +4,8 @@ Goal: the second and every later scrape of a target costs what its numbers cost.
 a Reader keeps the text of each line up to its value. A line is cut at its last space; when all these texts and all
 comments are those of last time, the answer is last time's series and a new array of values. Otherwise each line whose
 text is known costs a dictionary look-up, and only new ones are taken apart. Lines with a time stamp or an exemplar are
-cut by a regular expression instead, since their last word is not the value. Measured on 10,000 lines: 2.5 M lines/s
-unchanged, 0.25 M/s when all are new; prometheus_client's parser 0.05.
+cut by a regular expression instead, since their last word is not the value. Measured on 10,000 lines: 2.6 M lines/s
+unchanged, 0.3 with time stamps, 0.1 when all are new; prometheus_client's parser 0.05.
 
 Worst case: 16 MiB from a stranger. Every expression here is linear (no nested repetition can match the same text in two
 ways), the number of samples and the sizes of labels are bounded, and a reader remembers no more than the last page.
@@ -23,15 +23,16 @@ from flyproxy.errors import FlyproxyError
 from flyproxy.series.labels import METRIC_NAME, Labels, labels_from
 from flyproxy.series.samples import Bools, Floats
 
-_SERIES = r'(?:[^\s{"#]*[ \t]*\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}[ \t]*|[^\s{"#]+[ \t]+)'
+# Loops are unrolled (text, then quoted and text again): each character is matched in one way only, and in long strides.
+_QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_BLOCK = rf'\{{[^"}}]*(?:{_QUOTED}[^"}}]*)*\}}'
+_SERIES = rf'(?:[^\s{{"#]*[ \t]*{_BLOCK}[ \t]*|[^\s{{"#]+[ \t]+)'
 _LINE = re.compile(rf"[ \t]*({_SERIES})([^\s#{{}}]+)(?:[ \t]+([^\s#]+))?[ \t]*(#.*)?")
-_EXEMPLAR = re.compile(r'#[ \t]*\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}[ \t]+([^\s]+)(?:[ \t]+([^\s]+))?[ \t]*')
-_LABEL = re.compile(
-    r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*|"(?:[^"\\]|\\.)*")[ \t]*(?:=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*)?(,|\Z)', re.ASCII
-)
+_EXEMPLAR = re.compile(rf"#[ \t]*{_BLOCK}[ \t]+([^\s]+)(?:[ \t]+([^\s]+))?[ \t]*")
+_LABEL = re.compile(rf"[ \t]*([a-zA-Z_][a-zA-Z0-9_]*|{_QUOTED})[ \t]*(?:=[ \t]*({_QUOTED})[ \t]*)?(,|\Z)", re.ASCII)
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _ESCAPE = re.compile(r'\\([\\"n])')
-_TYPE = re.compile(r'#[ \t]*TYPE[ \t]+("(?:[^"\\]|\\.)*"|[^\s"]+)[ \t]+([a-z]+)[ \t]*')
+_TYPE = re.compile(rf'#[ \t]*TYPE[ \t]+({_QUOTED}|[^\s"]+)[ \t]+([a-z]+)[ \t]*')
 _UNESCAPED = {"\\": "\\", '"': '"', "n": "\n"}
 
 _GROWING: dict[str, tuple[str, ...]] = {
@@ -274,7 +275,7 @@ def _pairs(number: int, text: str) -> list[tuple[str, str]]:
         if key[0] == '"':
             key = _unescaped(key[1:-1])
         if value is not None:
-            pairs.append((key, _unescaped(value)))
+            pairs.append((key, _unescaped(value[1:-1])))
         elif found[1][0] == '"' and not name and not pairs:
             name = key
         else:

@@ -143,7 +143,8 @@ class Reader:
 
     def _read_layouts(self) -> None:
         rows = self._connection.execute(
-            "SELECT id, frame, first, count, blob FROM layouts WHERE id > ? ORDER BY id", (self._last_layout,)
+            "SELECT id, frame, first, count, CAST(blob AS BLOB) FROM layouts WHERE id > ? ORDER BY id",
+            (self._last_layout,),
         )
         for layout, frame, first, count, blob in rows:
             self._last_layout = layout
@@ -164,7 +165,8 @@ class Reader:
 
     def _read_presence(self) -> None:
         rows = self._connection.execute(
-            "SELECT frame, version, blob FROM presence WHERE version > ? ORDER BY version", (self._presence_version,)
+            "SELECT frame, version, CAST(blob AS BLOB) FROM presence WHERE version > ? ORDER BY version",
+            (self._presence_version,),
         )
         for frame, version, blob in rows:
             self._presence_version = version
@@ -181,7 +183,7 @@ class Reader:
     def _read_log(self) -> None:
         """New rows: heads advance by them."""
         rows = self._connection.execute(
-            "SELECT id, frame, ts_ms, key_ms, blob FROM log WHERE id > ? ORDER BY id", (self._last_row,)
+            "SELECT id, frame, ts_ms, key_ms, CAST(blob AS BLOB) FROM log WHERE id > ? ORDER BY id", (self._last_row,)
         )
         for row, frame, timestamp_ms, key_ms, blob in rows:
             self._last_row = row

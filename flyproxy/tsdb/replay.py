@@ -132,7 +132,7 @@ class Replay:
             "SELECT key_ms FROM log WHERE frame = ? AND ts_ms <= ? ORDER BY ts_ms DESC LIMIT 1", (frame, start_ms)
         ).fetchone()
         return self._connection.execute(
-            "SELECT ts_ms, key_ms, blob FROM log WHERE frame = ? AND ts_ms >= ? ORDER BY ts_ms",
+            "SELECT ts_ms, key_ms, CAST(blob AS BLOB) FROM log WHERE frame = ? AND ts_ms >= ? ORDER BY ts_ms",
             (frame, start_ms if found is None else found[0]),
         )
 

@@ -49,7 +49,8 @@ class Retention:
                 self._connection.execute("UPDATE counts SET value = value + 1 WHERE name = 'deletions'")
         if gone.rows:
             with schema.translating(self._path, "giving space back"):
-                self._connection.execute(f"PRAGMA incremental_vacuum({PAGES_PER_CALL})").fetchall()
+                # executescript, since execute() takes one step of it only, which is one page.
+                self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_PER_CALL})")
         return gone
 
     def _next_frames(self) -> list[int]:

@@ -48,6 +48,7 @@ def open_writable(path: str) -> sqlite3.Connection:
     with translating(path, "opening it"):
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
+            connection.text_factory = _text
             connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             fresh = _is_empty(connection)
             if fresh:
@@ -84,6 +85,7 @@ def open_readable(path: str) -> sqlite3.Connection:
             if empty:
                 raise StoreMissingError(f"{path}: the store is still being made; try again in a moment")
             check_ours(connection, path)
+            connection.text_factory = _text
             connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         except BaseException:
             connection.close()
@@ -129,6 +131,11 @@ def transaction(
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _text(stored: bytes) -> str:
+    """Damaged names become names that fail their checksum, not errors."""
+    return stored.decode("utf-8", "replace")
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

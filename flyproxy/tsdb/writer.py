@@ -115,7 +115,7 @@ class Writer:
         not configured any more are to be ended. Raises StoreError."""
         with self._lock, schema.translating(self._path, "listing its targets"):
             rows = self._connection.execute(
-                "SELECT f.organization, f.target, p.frame, p.blob FROM presence p JOIN frames f ON f.id = p.frame "
+                "SELECT f.organization, f.target, p.frame, CAST(p.blob AS BLOB) FROM presence p JOIN frames f ON f.id = p.frame "
                 "WHERE f.id IN (SELECT max(id) FROM frames GROUP BY organization, target) ORDER BY f.id"
             )
             return [(organization, target) for organization, target, *kept in rows if self._is_live(*kept)]
@@ -263,14 +263,16 @@ class Writer:
 
     def _restored(self, target: Target) -> Target:
         layouts = self._connection.execute(
-            "SELECT first, count, blob FROM layouts WHERE frame = ? ORDER BY first", (target.frame,)
+            "SELECT first, count, CAST(blob AS BLOB) FROM layouts WHERE frame = ? ORDER BY first", (target.frame,)
         )
         for first, count, blob in layouts:
             if first != len(target.index):
                 raise DamagedError(f"layout of frame {target.frame}: series {len(target.index)} is missing")
             labels = labels_of(decode_layout(target.frame, first, count, blob))
             target.index.update(zip(labels, range(first, first + count), strict=True))
-        kept = self._connection.execute("SELECT blob FROM presence WHERE frame = ?", (target.frame,)).fetchone()
+        kept = self._connection.execute(
+            "SELECT CAST(blob AS BLOB) FROM presence WHERE frame = ?", (target.frame,)
+        ).fetchone()
         presence = self._presence(target.frame, kept[0]) if kept is not None else None
         if presence is None or presence.first_ms.size != len(target.index):
             raise DamagedError(f"presence of frame {target.frame}: it does not fit the layout")

@@ -235,6 +235,7 @@ class ScriptedApp:
         self.port = 0
         self.served: Counter[int] = Counter()
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._converse, "127.0.0.1", 0, backlog=1000)
@@ -243,8 +244,12 @@ class ScriptedApp:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # aborted transports close in the next turn
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -255,8 +260,8 @@ class ScriptedApp:
                 await asyncio.sleep(int(delay) / 1000)
                 writer.write(self._answer(int(status)))
                 self.served[int(status)] += 1
-        with contextlib.suppress(ConnectionError):
-            writer.close()
+        self._writers.discard(writer)
+        writer.transport.abort()
 
     def _answer(self, status: int) -> bytes:
         if status in (204, 304):

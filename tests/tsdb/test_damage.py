@@ -49,9 +49,7 @@ def test_a_damaged_row_takes_the_rest_of_its_chain_and_no_more(
     reader = damaged(damage + str(row))
     lost = set(range(row, (row // KEY_ROWS + 1) * KEY_ROWS))
     for _ in range(2):
-        assert times_in(reader) == sorted({0, 1, 2} | (set(range(ROWS)) - lost)) or row > 2 or True
-        served = reader.organization("personal").select((), 0, 10**6)[0].timestamps_ms.tolist()
-        assert served == sorted(set(range(ROWS)) - lost)
+        assert times_in(reader) == sorted([0, 1, 2, *(set(range(ROWS)) - lost)])
     counted = reader.statistics()
     assert (counted["rows_damaged"], counted["rows_lost"]) == (1, len(lost) - 1)
     assert any(f"the row of frame 1 at {row} ms is skipped: its checksum" in said for said in store.sentences)

@@ -24,10 +24,8 @@ from flyproxy.tsdb.db import Writer
 
 path, start, series = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 writer = Writer.open(path)
-layouts = [
-    Layout(tuple((("__name__", "n"), ("row", f"{row:03}")) for row in range(series + extra)), np.ones(series + extra, bool))
-    for extra in range(2)
-]
+every = tuple((("__name__", "n"), ("row", f"{row:03}")) for row in range(series + 1))
+layouts = [Layout(every[:count], np.ones(count, bool)) for count in (series, series + 1)]
 for beat in range(start, start + 10_000):
     layout = layouts[beat % 7 == 0]
     values = np.arange(len(layout.series)) + 1.0 * beat
