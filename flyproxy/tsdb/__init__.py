@@ -1,7 +1,17 @@
 """The store: samples of many organizations in one SQLite database, as frames. Knows series and nothing else.
 
-db          the one door: Writer (append, retention) and Reader (one organization's Storage, and its labels)
-log         rows of the log: one target's samples at one time, as a delta of the row before
-head        the log decoded: matrices that grow by a row
-index       which series of which frame match
+db          the one door: Writer, Reader, the errors
+faults      what can go wrong, in the user's words
+schema      the file: tables, version, how a connection is opened
+writer      append: one transaction a beat, on the disk when it returns
+target      how a batch becomes a row: newborn counters' zeros, ends, layouts that change
+log         a row as bytes: a difference to the row before it, with a checksum
+layout      labels and presence as bytes
+retention   what is old goes, in bounded steps
+reader      refresh, and one organization's samples and labels
+frames      one stored frame as a reader knows it
+index       which series of a frame match
+heads       which columns are kept decoded, within a budget of bytes
+head        a matrix that grows by a column a row
+replay      log rows read back in order; what was damaged is named and skipped
 """

@@ -115,7 +115,8 @@ class Writer:
         not configured any more are to be ended. Raises StoreError."""
         with self._lock, schema.translating(self._path, "listing its targets"):
             rows = self._connection.execute(
-                "SELECT f.organization, f.target, p.frame, CAST(p.blob AS BLOB) FROM presence p JOIN frames f ON f.id = p.frame "
+                "SELECT f.organization, f.target, p.frame, CAST(p.blob AS BLOB) "
+                "FROM presence p JOIN frames f ON f.id = p.frame "
                 "WHERE f.id IN (SELECT max(id) FROM frames GROUP BY organization, target) ORDER BY f.id"
             )
             return [(organization, target) for organization, target, *kept in rows if self._is_live(*kept)]

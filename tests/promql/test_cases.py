@@ -28,7 +28,7 @@ def test_prometheus_2_answers_the_scripts_the_same_way(
         pytest.skip("promtool (Debian: prometheus) is not installed")
     asked = [each for each in script(oracle_file) if each.mode == "prometheus2" and _is_plain_instant(each)]
     rules = tmp_path / "rules.test.yaml"
-    rules.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [_unit_test(each) for each in asked]}))
+    rules.write_text(yaml.safe_dump({"evaluation_interval": "1s", "tests": [_unit_test(each) for each in asked]}))
     done = subprocess.run([promtool, "test", "rules", str(rules)], capture_output=True, text=True, timeout=60)
     answers = re.findall(r"^ +got: ?(.*)$", done.stdout + done.stderr, re.MULTILINE)
     assert len(answers) == len(asked), done.stdout + done.stderr

@@ -1,13 +1,12 @@
 """A store in a temporary directory, and short ways to say what goes in and what came out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flyproxy.series.frame import Frame, is_absent
+from flyproxy.series.frame import Floats, Frame, is_absent
 from flyproxy.series.labels import Labels, labels_from
 from flyproxy.series.samples import Batch, Layout
 from flyproxy.tsdb.db import Reader, Writer
@@ -16,31 +15,48 @@ Samples = dict[Labels, dict[int, int]]
 """Bits of every sample by series and time: what a test compares."""
 
 
-@dataclass
-class Store:
-    """One store: its writer, its readers, and the damage they named."""
-
-    path: str
-    sentences: list[str] = field(default_factory=list)
-    open_now: list[Writer | Reader] = field(default_factory=list)
-
-    def writer(self, *, first_zero: bool = True, retention_s: float | None = None) -> Writer:
-        writer = Writer.open(self.path, first_zero=first_zero, retention_s=retention_s, report=self.sentences.append)
-        self.open_now.append(writer)
-        return writer
-
-    def reader(self, head_bytes: int = 1 << 24) -> Reader:
-        reader = Reader.open(self.path, head_bytes=head_bytes, report=self.sentences.append)
-        self.open_now.append(reader)
-        return reader
+@pytest.fixture
+def store_path(tmp_path: Path) -> str:
+    return str(tmp_path / "metrics.db")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(str(tmp_path / "metrics.db"))
-    yield made
-    for opened in made.open_now:
-        opened.close()
+def sentences() -> list[str]:
+    """What writers and readers reported."""
+    return []
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Writer | Reader]]:
+    """Closed again when the test is over."""
+    every: list[Writer | Reader] = []
+    yield every
+    for one in every:
+        one.close()
+
+
+@pytest.fixture
+def open_writer(store_path: str, sentences: list[str], opened: list[Writer | Reader]) -> Callable[..., Writer]:
+    """open_writer(first_zero=..., retention_s=...)"""
+
+    def make(*, first_zero: bool = True, retention_s: float | None = None) -> Writer:
+        writer = Writer.open(store_path, first_zero=first_zero, retention_s=retention_s, report=sentences.append)
+        opened.append(writer)
+        return writer
+
+    return make
+
+
+@pytest.fixture
+def open_reader(store_path: str, sentences: list[str], opened: list[Writer | Reader]) -> Callable[..., Reader]:
+    """open_reader(head_bytes)"""
+
+    def make(head_bytes: int = 1 << 24) -> Reader:
+        reader = Reader.open(store_path, head_bytes=head_bytes, report=sentences.append)
+        opened.append(reader)
+        return reader
+
+    return make
 
 
 @pytest.fixture
@@ -61,7 +77,7 @@ def batch() -> Callable[..., Batch]:
     def make(
         timestamp_ms: int,
         layout: Layout,
-        values: Sequence[float] | np.ndarray,
+        values: Sequence[float] | Floats,
         *,
         target: str = "own",
         organization: str = "personal",

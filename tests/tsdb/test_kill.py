@@ -15,6 +15,10 @@ from flyproxy.series.labels import Labels
 from flyproxy.series.samples import Batch, Layout
 from flyproxy.tsdb.db import Reader, Writer
 
+OpenWriter = Callable[..., Writer]
+OpenReader = Callable[..., Reader]
+
+
 SERIES = 50
 CHILD = """
 import sys
@@ -48,15 +52,18 @@ def killed_after(path: str, start: int, beats: int) -> int:
 
 
 def test_nothing_acknowledged_is_lost_to_kill_9(
-    store, samples: Callable[[Sequence[Frame]], dict[Labels, dict[int, int]]]
+    open_reader: OpenReader,
+    store_path: str,
+    sentences: list[str],
+    samples: Callable[[Sequence[Frame]], dict[Labels, dict[int, int]]],
 ) -> None:
     chosen = random.Random(2)
     acknowledged: set[int] = set()
     start = 0
     for _ in range(5):
-        last = killed_after(store.path, start, chosen.randint(1, 90))
+        last = killed_after(store_path, start, chosen.randint(1, 90))
         acknowledged |= set(range(start, last + 1))
-        reader: Reader = store.reader()
+        reader = open_reader()
         for target in range(3):
             frame = reader.organization("personal").select((), 0, 2**60)[target]
             rows = dict(zip(frame.timestamps_ms.tolist(), frame.values[:SERIES].T.tolist(), strict=True))
@@ -64,21 +71,26 @@ def test_nothing_acknowledged_is_lost_to_kill_9(
             for beat in acknowledged:
                 assert rows[beat] == [row + 1.0 * beat for row in range(SERIES)]
         start = max(rows) + 1
-    assert not store.sentences
+    assert not sentences
     assert reader.statistics()["rows_damaged"] == 0
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_torn_tail_of_the_write_ahead_log_is_a_shorter_history(
-    store, tmp_path: Path, layout: Callable[..., Layout], batch: Callable[..., Batch], seed: int
+    open_writer: OpenWriter,
+    store_path: str,
+    tmp_path: Path,
+    layout: Callable[..., Layout],
+    batch: Callable[..., Batch],
+    seed: int,
 ) -> None:
-    writer: Writer = store.writer()
+    writer = open_writer()
     one = layout(*(f"s{place}" for place in range(20)))
     for beat in range(30):
         writer.append([batch(beat, one, [beat * place for place in range(20)])])
     torn = tmp_path / "torn.db"
-    shutil.copy(store.path, torn)
-    wal = bytearray(Path(store.path + "-wal").read_bytes())
+    shutil.copy(store_path, torn)
+    wal = bytearray(Path(store_path + "-wal").read_bytes())
     chosen = random.Random(seed)
     at = chosen.randrange(len(wal) // 2, len(wal))
     if seed % 2:

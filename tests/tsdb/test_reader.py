@@ -15,6 +15,10 @@ from flyproxy.series.matchers import BadPatternError, Matcher, MatchOp
 from flyproxy.series.samples import Batch, Layout
 from flyproxy.tsdb.db import Reader, StoreMissingError, Writer
 
+OpenWriter = Callable[..., Writer]
+OpenReader = Callable[..., Reader]
+
+
 MakeLayout = Callable[..., Layout]
 MakeBatch = Callable[..., Batch]
 FOREVER = (0, 2**60)
@@ -29,9 +33,9 @@ def names_of(found: Sequence[Labels]) -> list[str]:
 
 
 @pytest.fixture
-def filled(store, layout: MakeLayout, batch: MakeBatch) -> Writer:
+def filled(open_writer: OpenWriter, layout: MakeLayout, batch: MakeBatch) -> Writer:
     """100 beats of a, b, c from one target, and of c, d from another target of another organization."""
-    writer: Writer = store.writer()
+    writer = open_writer()
     abc, cd = layout("a", "b", "c"), layout("c", {"__name__": "d", "app": "secret"})
     for beat in range(100):
         now_ms = beat * 15_000
@@ -50,8 +54,8 @@ def test_there_is_no_store_before_a_writer_made_one(tmp_path: Path) -> None:
         Reader.open(str(tmp_path / "metrics.db"))
 
 
-def test_an_organization_sees_its_own_frames_only(store, filled: Writer) -> None:
-    reader: Reader = store.reader()
+def test_an_organization_sees_its_own_frames_only(open_reader: OpenReader, filled: Writer) -> None:
+    reader = open_reader()
     personal, other, nobody = (reader.organization(name) for name in ("personal", "other", "nobody"))
     assert names_of(personal.series(None, *FOREVER)) == ["a", "b", "c"]
     assert names_of(other.series(None, *FOREVER)) == ["c", "d"]
@@ -63,29 +67,29 @@ def test_an_organization_sees_its_own_frames_only(store, filled: Writer) -> None
     assert nobody.series(None, *FOREVER) == nobody.label_names(None, *FOREVER) == []
 
 
-def test_both_ends_of_the_window_belong_to_it(store, filled: Writer) -> None:
-    (frame,) = store.reader().organization("personal").select(named("a"), 30_000, 60_000)
+def test_both_ends_of_the_window_belong_to_it(open_reader: OpenReader, filled: Writer) -> None:
+    (frame,) = open_reader().organization("personal").select(named("a"), 30_000, 60_000)
     assert frame.timestamps_ms.tolist() == [30_000, 45_000, 60_000]
     assert frame.values.tolist() == [[2, 3, 4]]
 
 
-def test_a_window_between_two_rows_is_empty(store, filled: Writer) -> None:
-    view = store.reader().organization("personal")
+def test_a_window_between_two_rows_is_empty(open_reader: OpenReader, filled: Writer) -> None:
+    view = open_reader().organization("personal")
     assert view.select(named("a"), 30_001, 44_999) == []
     assert view.select(named("a"), 10**9, 10**9) == []
 
 
-def test_neighbouring_series_are_handed_out_without_a_copy(store, filled: Writer) -> None:
-    view = store.reader().organization("personal")
+def test_neighbouring_series_are_handed_out_without_a_copy(open_reader: OpenReader, filled: Writer) -> None:
+    view = open_reader().organization("personal")
     (first,) = view.select(named("a|b", MatchOp.MATCH), *FOREVER)
     (second,) = view.select(named("b"), *FOREVER)
     assert np.shares_memory(first.values, second.values)
 
 
 def test_frames_handed_out_stay_true_while_the_head_grows(
-    store, filled: Writer, layout: MakeLayout, batch: MakeBatch
+    open_reader: OpenReader, filled: Writer, layout: MakeLayout, batch: MakeBatch
 ) -> None:
-    reader: Reader = store.reader(head_bytes=6_000)
+    reader = open_reader(head_bytes=6_000)
     view = reader.organization("personal")
     (held,) = view.select((), *FOREVER)
     before = held.values.copy()
@@ -98,8 +102,8 @@ def test_frames_handed_out_stay_true_while_the_head_grows(
     assert reader.statistics()["head_bytes"] <= 6_000
 
 
-def test_matcher_sets_are_joined(store, filled: Writer) -> None:
-    view = store.reader().organization("personal")
+def test_matcher_sets_are_joined(open_reader: OpenReader, filled: Writer) -> None:
+    view = open_reader().organization("personal")
     assert names_of(view.series([named("c"), named("a"), named("nothing")], *FOREVER)) == ["a", "c"]
     assert view.label_values("__name__", [named("a|b", MatchOp.MATCH), named("b")], *FOREVER) == ["a", "b"]
     assert view.label_names([named("nothing")], *FOREVER) == []
@@ -107,20 +111,24 @@ def test_matcher_sets_are_joined(store, filled: Writer) -> None:
         view.series([named("(", MatchOp.MATCH)], *FOREVER)
 
 
-def test_series_that_were_not_there_at_the_time_are_not_listed(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_series_that_were_not_there_at_the_time_are_not_listed(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     writer.append([batch(0, layout("a", "old"), [1, 1])])
     writer.append([batch(15_000, layout("a"), [1])])
     writer.append([batch(30_000, layout("a", gauges=["new", "never"]), np.concatenate(([1.0, 1.0], ABSENT)))])
-    view = store.reader().organization("personal")
+    view = open_reader().organization("personal")
     assert names_of(view.series(None, *FOREVER)) == ["a", "new", "old"]
     assert names_of(view.series(None, 15_001, 29_999)) == ["a"]
     assert view.label_values("__name__", None, 30_000, 99_000) == ["a", "new"]
     assert view.label_values("__name__", None, 30_001, 99_000) == []
 
 
-def test_a_refresh_shows_what_was_committed_since(store, filled: Writer, layout: MakeLayout, batch: MakeBatch) -> None:
-    reader: Reader = store.reader()
+def test_a_refresh_shows_what_was_committed_since(
+    open_reader: OpenReader, filled: Writer, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    reader = open_reader()
     view = reader.organization("personal")
     assert view.select(named("late"), *FOREVER) == []
     (before,) = view.select(named("a"), *FOREVER)
@@ -134,8 +142,8 @@ def test_a_refresh_shows_what_was_committed_since(store, filled: Writer, layout:
     assert reader.statistics()["rows_decoded"] == 100  # the head advanced; nothing was decoded twice
 
 
-def test_a_refresh_with_nothing_new_reads_nothing(store, filled: Writer) -> None:
-    reader: Reader = store.reader()
+def test_a_refresh_with_nothing_new_reads_nothing(open_reader: OpenReader, filled: Writer) -> None:
+    reader = open_reader()
     statements: list[str] = []
     reader._connection.set_trace_callback(statements.append)
     reader.refresh()
@@ -143,33 +151,37 @@ def test_a_refresh_with_nothing_new_reads_nothing(store, filled: Writer) -> None
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_reader_needs_no_wal_files_beside_the_store(store, filled: Writer, closed: bool) -> None:
+def test_a_reader_needs_no_wal_files_beside_the_store(
+    open_reader: OpenReader, store_path: str, filled: Writer, closed: bool
+) -> None:
     if closed:
         filled.close()
-        assert not os.path.exists(store.path + "-wal")
-    assert len(store.reader().organization("personal").select(named("a"), *FOREVER)) == 1
+        assert not os.path.exists(store_path + "-wal")
+    assert len(open_reader().organization("personal").select(named("a"), *FOREVER)) == 1
 
 
 def test_a_reader_opened_on_a_closed_store_sees_the_next_writer(
-    store, filled: Writer, layout: MakeLayout, batch: MakeBatch
+    open_writer: OpenWriter, open_reader: OpenReader, filled: Writer, layout: MakeLayout, batch: MakeBatch
 ) -> None:
     filled.close()
-    reader: Reader = store.reader()
-    store.writer().append([batch(1_500_000, layout("fresh"), [1])])
+    reader = open_reader()
+    open_writer().append([batch(1_500_000, layout("fresh"), [1])])
     reader.refresh()
     assert len(reader.organization("personal").select(named("fresh"), *FOREVER)) == 1
 
 
-def test_a_reader_cannot_write(store, filled: Writer) -> None:
+def test_a_reader_cannot_write(open_reader: OpenReader, filled: Writer) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        store.reader()._connection.execute("DELETE FROM log")
+        open_reader()._connection.execute("DELETE FROM log")
 
 
-def test_readers_refresh_while_the_writer_appends(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_readers_refresh_while_the_writer_appends(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     one = layout("a")
     writer.append([batch(0, one, [0])])
-    reader: Reader = store.reader()
+    reader = open_reader()
     view = reader.organization("personal")
 
     def write() -> None:
@@ -189,20 +201,24 @@ def test_readers_refresh_while_the_writer_appends(store, layout: MakeLayout, bat
     writing.join()
 
 
-def test_label_sets_in_several_frames_come_in_several_frames(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_label_sets_in_several_frames_come_in_several_frames(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     writer.append([batch(0, layout("a"), [1], target="x"), batch(5, layout("a"), [2], target="y")])
-    frames: Sequence[Frame] = store.reader().organization("personal").select(named("a"), *FOREVER)
+    frames: Sequence[Frame] = open_reader().organization("personal").select(named("a"), *FOREVER)
     assert [frame.labels for frame in frames] == [[labels_from({"__name__": "a"})]] * 2
 
 
-def test_heads_stay_within_their_bytes_and_answers_stay_right(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_heads_stay_within_their_bytes_and_answers_stay_right(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     wide = layout(*(f"s{place}" for place in range(50)))
     for beat in range(200):
         writer.append([batch(beat * 1000, wide, np.arange(50.0) + beat, target=f"t{place}") for place in range(4)])
     for head_bytes in (0, 20_000, 100_000, 200_000, 10**7):
-        reader: Reader = store.reader(head_bytes)
+        reader = open_reader(head_bytes)
         view = reader.organization("personal")
         for start_ms in (190_000, 100_000, 0, 150_000, 199_000):
             frames = view.select(named("s7"), start_ms, 10**9)

@@ -10,6 +10,10 @@ from flyproxy.series.labels import Labels
 from flyproxy.series.samples import Batch, Layout
 from flyproxy.tsdb.db import Reader, Writer
 
+OpenWriter = Callable[..., Writer]
+OpenReader = Callable[..., Reader]
+
+
 Samples = dict[Labels, dict[int, int]]
 Collect = Callable[[Sequence[Frame]], Samples]
 
@@ -77,11 +81,17 @@ def without_lone_ends(found: Samples) -> Samples:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("head_bytes", [0, 4_000, 1 << 24])
 def test_every_read_of_a_random_history_agrees(
-    store, layout: Callable[..., Layout], samples: Collect, seed: int, head_bytes: int
+    open_writer: OpenWriter,
+    open_reader: OpenReader,
+    sentences: list[str],
+    layout: Callable[..., Layout],
+    samples: Collect,
+    seed: int,
+    head_bytes: int,
 ) -> None:
     random = np.random.default_rng(seed)
-    oracle, writer, clock = Oracle(), store.writer(), {"x": 0, "y": 0, "z": 0}
-    reader = store.reader(head_bytes)
+    oracle, writer, clock = Oracle(), open_writer(), {"x": 0, "y": 0, "z": 0}
+    reader = open_reader(head_bytes)
     layouts = {name: layout(*(f"{name}{place}" for place in range(5))) for name in clock}
     for _ in range(BEATS):
         beats = [draw(random, name, layouts, clock, layout) for name in clock if random.random() < 0.9]
@@ -95,7 +105,7 @@ def test_every_read_of_a_random_history_agrees(
             writer.end_target("personal", name, clock[name])
         if random.random() < 0.02:
             writer.close()
-            writer = store.writer()
+            writer = open_writer()
         if random.random() < 0.1:
             reader.refresh()
         if random.random() < 0.1:
@@ -103,11 +113,11 @@ def test_every_read_of_a_random_history_agrees(
             agrees(reader, oracle, samples, random, max(clock.values()))
     reader.refresh()
     assert without_lone_ends(samples(reader.organization("personal").select((), START_MS, END_MS))) == oracle.samples
-    fresh = store.reader(head_bytes).organization("personal").select((), START_MS, END_MS)
+    fresh = open_reader(head_bytes).organization("personal").select((), START_MS, END_MS)
     assert without_lone_ends(samples(fresh)) == oracle.samples
     assert writer.statistics()["key_rows"] < BEATS
     assert reader.statistics()["head_bytes"] <= head_bytes
-    assert not store.sentences
+    assert not sentences
 
 
 def draw(
@@ -141,11 +151,15 @@ def agrees(reader: Reader, oracle: Oracle, samples: Collect, random: np.random.G
 
 
 def test_every_bit_of_a_value_is_kept(
-    store, layout: Callable[..., Layout], batch: Callable[..., Batch], samples: Collect
+    open_writer: OpenWriter,
+    open_reader: OpenReader,
+    layout: Callable[..., Layout],
+    batch: Callable[..., Batch],
+    samples: Collect,
 ) -> None:
     bits = np.array([0x7FF8000000000001, 0xFFF8DEADBEEF0001, 0x8000000000000000, 1, STALE_BITS], np.uint64)
-    writer: Writer = store.writer()
+    writer = open_writer()
     wide = layout(gauges=list("abcde"))
     writer.append([batch(0, wide, [0, 0, 0, 0, 0]), batch(1, wide, bits.view(np.float64))])
-    found = samples(store.reader().organization("personal").select((), 1, 1))
+    found = samples(open_reader().organization("personal").select((), 1, 1))
     assert [row[1] for row in found.values()] == bits.tolist()

@@ -23,6 +23,10 @@ from flyproxy.tsdb.faults import StoreDamagedError, translated
 from flyproxy.tsdb.log import KEY_ROWS
 from flyproxy.tsdb.target import DEAD_SERIES_MAX
 
+OpenWriter = Callable[..., Writer]
+OpenReader = Callable[..., Reader]
+
+
 MakeLayout = Callable[..., Layout]
 MakeBatch = Callable[..., Batch]
 
@@ -38,9 +42,9 @@ def times_of(reader: Reader, name: str = "a") -> list[int]:
 
 
 def test_a_batch_not_newer_than_the_last_is_left_out_and_the_others_stored(
-    store, layout: MakeLayout, batch: MakeBatch
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
 ) -> None:
-    writer: Writer = store.writer()
+    writer = open_writer()
     one = layout("a")
     assert writer.append([batch(15_000, one, [1])]) == []
     for old_ms in (15_000, 14_999):
@@ -49,33 +53,39 @@ def test_a_batch_not_newer_than_the_last_is_left_out_and_the_others_stored(
             f"target 'own' of 'personal': its row at {old_ms} ms is not newer than the last, at 15000 ms"
         ]
     assert writer.statistics()["batches_refused"] == 2
-    assert times_of(store.reader()) == [14_999, 15_000, 15_000]
+    assert times_of(open_reader()) == [14_999, 15_000, 15_000]
 
 
-def test_values_that_do_not_fit_the_layout_are_left_out(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    assert "layout of 1 series" in store.writer().append([batch(0, layout("a"), [1, 2])])[0]
+def test_values_that_do_not_fit_the_layout_are_left_out(
+    open_writer: OpenWriter, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    assert "layout of 1 series" in open_writer().append([batch(0, layout("a"), [1, 2])])[0]
 
 
-def test_a_series_twice_is_left_out_and_the_target_goes_on(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_a_series_twice_is_left_out_and_the_target_goes_on(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     writer.append([batch(0, layout("a"), [1])])
     assert "is in the layout twice" in writer.append([batch(15_000, layout("a", "b", "b"), [1, 2, 3])])[0]
     assert writer.append([batch(30_000, layout("a", "b"), [1, 2])]) == []
-    assert times_of(store.reader()) == [0, 15_000, 30_000]  # 15,000 for b's zero
+    assert times_of(open_reader()) == [0, 15_000, 30_000]  # 15,000 for b's zero
 
 
-def test_a_target_that_never_had_a_series_leaves_nothing(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_a_target_that_never_had_a_series_leaves_nothing(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     assert writer.append([batch(0, layout(), [])]) == []
-    assert store.reader().organization("personal").select((), 0, 2**60) == []
+    assert open_reader().organization("personal").select((), 0, 2**60) == []
 
 
-def test_a_second_writer_is_refused_until_the_first_is_gone(store) -> None:
-    first: Writer = store.writer()
+def test_a_second_writer_is_refused_until_the_first_is_gone(open_writer: OpenWriter, store_path: str) -> None:
+    first = open_writer()
     with pytest.raises(StoreBusyError, match=f"process {os.getpid()} already writes"):
-        Writer.open(store.path)
+        Writer.open(store_path)
     first.close()
-    store.writer()
+    open_writer()
 
 
 def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
@@ -90,14 +100,14 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
                 door(foreign)
 
 
-def test_a_newer_format_is_refused_with_a_sentence(store) -> None:
-    store.writer().close()
-    connection = sqlite3.connect(store.path)
+def test_a_newer_format_is_refused_with_a_sentence(open_writer: OpenWriter, store_path: str) -> None:
+    open_writer().close()
+    connection = sqlite3.connect(store_path)
     connection.execute("PRAGMA user_version = 2")
     connection.close()
     for door in (Writer.open, Reader.open):
         with pytest.raises(StoreForeignError, match="written in format 2, and this flyproxy knows format 1"):
-            door(store.path)
+            door(store_path)
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
@@ -105,8 +115,10 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
         Writer.open(str(tmp_path / "nowhere" / "metrics.db"))
 
 
-def test_a_full_disk_loses_the_beat_and_nothing_else(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_a_full_disk_loses_the_beat_and_nothing_else(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     one, two = layout("a"), layout("a", "b")
     writer.append([batch(0, one, [1])])
     (pages,) = writer._connection.execute("PRAGMA page_count").fetchone()
@@ -117,7 +129,7 @@ def test_a_full_disk_loses_the_beat_and_nothing_else(store, layout: MakeLayout, 
             [batch(15_000, two, [1, 2]), batch(15_000, noise, np.random.default_rng(1).random(3000), target="n")]
         )
     assert writer.statistics()["appends_failed"] == 1
-    reader: Reader = store.reader()
+    reader = open_reader()
     assert times_of(reader) == [0]
     writer._connection.execute("PRAGMA max_page_count = 1000000").fetchall()
     assert writer.append([batch(30_000, two, [1, 3])]) == []
@@ -127,8 +139,8 @@ def test_a_full_disk_loses_the_beat_and_nothing_else(store, layout: MakeLayout, 
     assert frames[0].values[1, 1:].tolist() == [0.0, 3.0]
 
 
-def test_a_database_that_turns_read_only_says_so(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_a_database_that_turns_read_only_says_so(open_writer: OpenWriter, layout: MakeLayout, batch: MakeBatch) -> None:
+    writer = open_writer()
     writer._connection.execute("PRAGMA query_only = ON")
     with pytest.raises(StoreReadOnlyError, match="not writable while appending"):
         writer.append([batch(0, layout("a"), [1])])
@@ -136,10 +148,12 @@ def test_a_database_that_turns_read_only_says_so(store, layout: MakeLayout, batc
     assert writer.append([batch(0, layout("a"), [1])]) == []
 
 
-def test_a_database_held_by_somebody_else_is_tried_again(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_a_database_held_by_somebody_else_is_tried_again(
+    open_writer: OpenWriter, store_path: str, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     writer._connection.execute("PRAGMA busy_timeout = 1")
-    other = sqlite3.connect(store.path, isolation_level=None)
+    other = sqlite3.connect(store_path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreBusyError, match="held by another process"):
         writer.append([batch(0, layout("a"), [1])])
@@ -153,15 +167,17 @@ def test_broken_pages_are_named_as_damage() -> None:
     assert isinstance(translated(fault, "x.db", "appending"), StoreDamagedError)
 
 
-def test_commits_are_synced_to_the_disk(store) -> None:
-    writer: Writer = store.writer()
+def test_commits_are_synced_to_the_disk(open_writer: OpenWriter) -> None:
+    writer = open_writer()
     assert writer._connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert writer._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_beat_is_one_transaction(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
-    reader: Reader = store.reader()
+def test_a_beat_is_one_transaction(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
+    reader = open_reader()
     one = layout("a")
     writer.append([batch(0, one, [1], target=f"t{place}") for place in range(20)])
     assert writer.statistics()["transactions"] == 1
@@ -169,25 +185,29 @@ def test_a_beat_is_one_transaction(store, layout: MakeLayout, batch: MakeBatch) 
     assert len(times_of(reader)) == 20
 
 
-def test_after_a_restart_a_target_goes_on_in_its_frame(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    first: Writer = store.writer()
+def test_after_a_restart_a_target_goes_on_in_its_frame(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    first = open_writer()
     first.append([batch(0, layout("a", "b"), [1, 2])])
     first.close()
-    again: Writer = store.writer()
+    again = open_writer()
     assert again.append([batch(0, layout("a"), [1])]) != []
     assert again.append([batch(15_000, layout("a", "c"), [1, 3])]) == []
-    (frame,) = store.reader().organization("personal").select((), 0, 2**60)
+    (frame,) = open_reader().organization("personal").select((), 0, 2**60)
     assert frame.values.view(np.uint64)[1, 1] == 0x7FF0000000000002  # b ended
     assert frame.values[2, 0] == 0.0  # c was born
 
 
-def test_targets_that_live_on_the_disk_are_listed_and_can_be_ended(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    first: Writer = store.writer()
+def test_targets_that_live_on_the_disk_are_listed_and_can_be_ended(
+    open_writer: OpenWriter, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    first = open_writer()
     one = layout("a")
     first.append([batch(0, one, [1], target=name) for name in ("x", "y", "z")])
     first.end_target("personal", "y", 10)
     first.close()
-    again: Writer = store.writer()
+    again = open_writer()
     assert again.live_targets() == [("personal", "x"), ("personal", "z")]
     assert again.end_target("personal", "x", -5) == 1  # never before its last row
     assert again.end_target("personal", "x", 20) == 0
@@ -197,29 +217,38 @@ def test_targets_that_live_on_the_disk_are_listed_and_can_be_ended(store, layout
     assert again.live_targets() == [("personal", "x"), ("personal", "z")]
 
 
-def test_a_target_whose_layout_is_damaged_goes_on_in_a_new_frame(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    first: Writer = store.writer()
+def test_a_target_whose_layout_is_damaged_goes_on_in_a_new_frame(
+    open_writer: OpenWriter,
+    open_reader: OpenReader,
+    store_path: str,
+    sentences: list[str],
+    layout: MakeLayout,
+    batch: MakeBatch,
+) -> None:
+    first = open_writer()
     first.append([batch(0, layout("a"), [100])])
     first.close()
-    connection = sqlite3.connect(store.path)
+    connection = sqlite3.connect(store_path)
     connection.execute("UPDATE layouts SET blob = zeroblob(40)")
     connection.commit()
     connection.close()
-    again: Writer = store.writer()
+    again = open_writer()
     assert again.append([batch(15_000, layout("a"), [101])]) == []
-    assert "goes on in a new frame" in store.sentences[0]
-    assert times_of(store.reader()) == [15_000]  # and no zero was invented for a
-    assert "1 series of frame 1 are skipped" in store.sentences[1]
+    assert "goes on in a new frame" in sentences[0]
+    assert times_of(open_reader()) == [15_000]  # and no zero was invented for a
+    assert "1 series of frame 1 are skipped" in sentences[1]
 
 
-def test_a_frame_of_mostly_dead_series_is_left_for_a_new_one(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_a_frame_of_mostly_dead_series_is_left_for_a_new_one(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    writer = open_writer()
     many = layout("a", *(f"s{place}" for place in range(DEAD_SERIES_MAX + 2)))
     writer.append([batch(0, many, range(len(many.series)))])
     few = layout("a")
     for beat in range(1, 4):
         writer.append([batch(beat * 15_000, few, [beat])])
-    reader: Reader = store.reader()
+    reader = open_reader()
     assert reader.statistics()["frames"] == 2
     frames = reader.organization("personal").select((), 15_000, 2**60)
     last = [frame for frame in frames if frame.timestamps_ms[-1] == 45_000]
@@ -227,15 +256,15 @@ def test_a_frame_of_mostly_dead_series_is_left_for_a_new_one(store, layout: Make
         ([labels_from({"__name__": "a"})], [[2.0, 3.0]])
     ]
     writer.close()
-    again: Writer = store.writer()
+    again = open_writer()
     assert again.live_targets() == [("personal", "own")]
     assert again.append([batch(60_000, few, [9])]) == []
     reader.refresh()
     assert reader.statistics()["frames"] == 2
 
 
-def test_statistics_count_what_was_done(store, layout: MakeLayout, batch: MakeBatch) -> None:
-    writer: Writer = store.writer()
+def test_statistics_count_what_was_done(open_writer: OpenWriter, layout: MakeLayout, batch: MakeBatch) -> None:
+    writer = open_writer()
     two = layout("a", "b")
     for beat in range(KEY_ROWS + 1):
         writer.append([batch(beat * 15_000, two, [beat, 1])])
