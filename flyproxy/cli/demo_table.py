@@ -7,7 +7,7 @@ from flyproxy.api.client import ApiClient, ApiClientError
 from flyproxy.cli.demo_traffic import Traffic
 from flyproxy.cli.table import table_text
 
-WINDOW = "30s"
+WINDOW = "15s"
 RATE = f"sum by (app, region) (rate(fly_edge_http_responses_count{{%s}}[{WINDOW}]))"
 QUANTILE = (
     f"histogram_quantile(%s, sum by (app, region, le) (rate(fly_edge_http_response_time_seconds_bucket[{WINDOW}])))"

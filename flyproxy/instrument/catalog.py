@@ -271,6 +271,10 @@ LIMITS: dict[str, str] = {
     "query_timeout": "time a query worker may take for one query",
     "response_timeout": "timeouts.response",
     "retries": "the budget for sending a request again",
+    "scrape_body_bytes": "a page of an app's metrics, decompressed",
+    "scrape_labels": "labels of a scraped series, and their sizes",
+    "scrape_samples": "samples on one page of an app's metrics",
+    "scrape_timeout": "time one scrape may take",
     "write_timeout": "timeouts.write",
 }
 """Values of `limit` in flyproxy_limit_reached_total, and the bound each one is about."""

@@ -6,8 +6,14 @@ parse       text to nodes, every error with its position; over lex (tokens), lit
 functions   the signatures of what may be called
 format      nodes back to text
 nodes       what an expression is made of (frozen)
-plan        equal selectors shared, windows and offsets worked out once
-evaluate    nodes to matrices, bottom-up, in blocks that fold into aggregations
-matrix      the value of an instant vector at every step: labels, values, presence
-range_functions, instant_functions, aggregate, binary, histogram   the arithmetic, on arrays
+options     the dialect and the bounds of a query
+errors      what can go wrong, by the API's status
+plan        what to select: equal selectors shared, windows and offsets worked out once, series merged by identity
+evaluate    nodes to values, bottom-up, in blocks that fold into aggregations
+matrix      an instant vector at every step, as a stream of blocks or held whole within a budget
+sources     frames and subqueries as windows, block by block
+windows     the window of every step in index space, rows with gaps packed
+range_functions, instant_functions, label_functions, aggregate, ranking, binary, histogram   the arithmetic, on arrays
+sums        compensated sums over groups and windows
+cubes       windows laid side by side: quantiles, regression
 """

@@ -41,7 +41,7 @@ from flyproxy.promql.nodes import (
 )
 from flyproxy.promql.operators import SET_OPERATORS
 from flyproxy.promql.options import Options
-from flyproxy.promql.plan import Plan, is_step_invariant, reach_back
+from flyproxy.promql.plan import Plan, is_step_invariant, reach_back, with_query_step
 from flyproxy.promql.range_functions import KEEP_NAME, RANGE_FUNCTIONS, last_over_time
 from flyproxy.promql.ranking import counted_values, first_k, quantiles
 from flyproxy.promql.sources import RangeSource, instant_stream, range_source, windowed_stream
@@ -131,7 +131,8 @@ class Evaluator:
             case RangeSelector() | Subquery():
                 if not self.options.metricsql:
                     raise QueryError("expected an instant vector, got a range vector")
-                return windowed_stream(self.source(node, steps, "last_over_time"), last_over_time, ())
+                asked = with_query_step(node, steps, self.options) if isinstance(node, Subquery) else node
+                return windowed_stream(self.source(asked, steps, "last_over_time"), last_over_time, ())
             case Unary():
                 return self._unary(node, steps)
             case Call():
@@ -194,7 +195,10 @@ class Evaluator:
         parameters = tuple(self.scalar(argument, steps) for argument in others)
         if node.function in ("holt_winters", "double_exponential_smoothing"):
             _check_factors(parameters)
-        source = self.source(node.arguments[at], steps, node.function)
+        windows = node.arguments[at]
+        if isinstance(windows, Subquery) and windows.span == node.span:  # MetricsQL: the parser added the call
+            windows = with_query_step(windows, steps, self.options)
+        source = self.source(windows, steps, node.function)
         stream = windowed_stream(source, RANGE_FUNCTIONS[node.function], parameters)
         return stream if node.function in KEEP_NAME else self._nameless(stream, steps, whole_range=True)
 

@@ -6,7 +6,7 @@ all its samples.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -81,7 +81,8 @@ class Plan:
                 slack = self.options.lookback_ms if node.range_ms is None else 0
                 self._note(node.selector, times, slack)
             case Subquery():
-                self.need(node.expression, subquery_steps(node, steps, self.options, reach_back_ms)[1])
+                for asked in (node, with_query_step(node, steps, self.options)):
+                    self.need(node.expression, subquery_steps(asked, steps, self.options, reach_back_ms)[1])
             case Unary() | Parenthesis():
                 self.need(node.expression, steps, reach_back_ms)
             case Call():
@@ -139,6 +140,13 @@ def subquery_steps(node: Subquery, steps: Steps, options: Options, reach_back_ms
         raise TooManySamples("query processing would load too many samples into memory in query execution")
     inner = np.arange(first, stop + 1, step_ms, dtype=np.int64)
     return times, Steps(inner, step_ms, steps.query_start_ms, steps.query_end_ms)
+
+
+def with_query_step(node: Subquery, steps: Steps, options: Options) -> Subquery:
+    """MetricsQL: a subquery that stands where an instant vector is due runs at the query's own step."""
+    if not options.metricsql or node.step_ms is not None or not steps.step_ms:
+        return node
+    return replace(node, step_ms=steps.step_ms)
 
 
 def _moved(node: Selector | Subquery, steps: Steps) -> Times:

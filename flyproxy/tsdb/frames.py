@@ -32,7 +32,7 @@ class StoredFrame:
     def match(self, matchers: Sequence[Matcher], verdicts: Verdicts, start_ms: int, end_ms: int) -> Rows:
         """Rows, ascending, of the series that match and were there at some time in start_ms <= t <= end_ms (from their
         first sample to their last; a gap in between counts as there)."""
-        if self.last_ms < start_ms or end_ms < self._begins_ms():
+        if self.last_ms < start_ms or (end_ms < self.first_ms and end_ms < self._begins_ms()):
             return np.empty(0, np.int64)
         rows = self.index.match(matchers, verdicts)
         first, last = self.presence.first_ms, self.presence.last_ms
@@ -41,20 +41,18 @@ class StoredFrame:
         there = (first[rows] <= end_ms) & (last[rows] >= start_ms)
         return rows if there.all() else rows[there]
 
-    def advance(self, timestamp_ms: int, key_ms: int, blob: bytes) -> int:
-        """A new row of the log; returns how many bytes the head grew by."""
+    def advance(self, timestamp_ms: int, key_ms: int, blob: bytes) -> None:
+        """A new row of the log: the head, if there is one, gets its column."""
         self.first_ms = min(self.first_ms, timestamp_ms)
         self.last_ms = max(self.last_ms, timestamp_ms)
         if self.head is None or self.chain is None:
-            return 0
-        size = self.head.bytes
+            return
         decoded = self.chain.decode(timestamp_ms, key_ms, blob)
         if decoded is not None:
             bits, births = decoded
             if births is not None:
                 self.head.give_birth(births)
             self.head.append(timestamp_ms, bits)
-        return self.head.bytes - size
 
     def forget_head(self) -> None:
         """It is decoded again when next asked for."""

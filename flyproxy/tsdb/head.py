@@ -55,19 +55,15 @@ class Head:
 
     def append(self, timestamp_ms: int, bits: Bits) -> None:
         """One column; series it does not reach have no sample in it."""
-        self.extend([timestamp_ms], [bits])
+        self.extend([timestamp_ms], bits[np.newaxis])
 
-    def extend(self, timestamps_ms: Sequence[int], columns: Sequence[Bits]) -> None:
-        """Several columns, oldest first."""
-        self._reserve(max(bits.size for bits in columns), len(columns))
-        start, self._used = self._used, self._used + len(columns)
+    def extend(self, timestamps_ms: Sequence[int], columns: Bits) -> None:
+        """Several columns [times, series], oldest first."""
+        count, series = columns.shape
+        self._reserve(series, count)
+        start, self._used = self._used, self._used + count
         self._times[start : self._used] = timestamps_ms
-        values = self._values.view(np.uint64)
-        if len({bits.size for bits in columns}) == 1:
-            values[: columns[0].size, start : self._used] = np.array(columns).T
-            return
-        for place, bits in enumerate(columns, start):
-            values[: bits.size, place] = bits
+        self._values.view(np.uint64)[:series, start : self._used] = columns.T
 
     def give_birth(self, births: Births) -> None:
         """Zeros for newborn counters: in the last column, or in one of their own after it."""

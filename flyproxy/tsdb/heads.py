@@ -5,8 +5,6 @@ used for a while go first; then each is cut back to its share, its part of the b
 reach back equally far. What a head would be too large for is decoded for the one query and not kept.
 """
 
-from collections.abc import Collection
-
 from flyproxy.tsdb.frames import StoredFrame
 from flyproxy.tsdb.head import Head
 from flyproxy.tsdb.index import Rows
@@ -27,34 +25,40 @@ class Heads:
         self._bytes_max = head_bytes
         self._selects = 0
         self._owners: dict[int, StoredFrame] = {}
+        self._bytes = 0
+        self._series = 0
         self.cold_reads = 0
         """Reads that no head had room for."""
 
     @property
     def bytes(self) -> int:
-        return sum(frame.head.bytes for frame in self._owners.values() if frame.head is not None)
+        """What all heads occupied when they were last kept within their bound."""
+        return self._bytes
 
     def read(self, frame: StoredFrame, rows: Rows, start_ms: int, end_ms: int) -> tuple[Head, bool]:
         """The columns with start_ms <= t <= end_ms: a head that has them for all series (True), or for `rows` only."""
         self._selects += 1
         frame.used_at = self._selects
-        if frame.head is not None and frame.head.from_ms <= start_ms:
-            return frame.head, True
-        if self._reaches_back(frame, start_ms):
+        if (frame.head is not None and frame.head.from_ms <= start_ms) or self._reaches_back(frame, start_ms):
             assert frame.head is not None
             return frame.head, True
         self.cold_reads += 1
         return self._replay.read(frame.id, frame.index.count, start_ms, end_ms, rows)[0], False
 
     def drop(self, frame: StoredFrame) -> None:
-        """The frame is gone."""
+        """The frame is gone, or its head is to go."""
+        if frame.head is not None:
+            self._bytes -= frame.head.bytes
+            self._series -= frame.index.count
         frame.forget_head()
         self._owners.pop(frame.id, None)
 
     def keep_within(self) -> None:
-        """Heads have grown: cut them back to the budget."""
-        if self.bytes > self._bytes_max:
+        """After rows were appended: cut the heads back to the budget."""
+        self._count()
+        if self._bytes > self._bytes_max:
             self._make_room(0, None)
+            self._count()
 
     def _reaches_back(self, frame: StoredFrame, start_ms: int) -> bool:
         """Make or lengthen the frame's head so that it has start_ms; False when it would be too large for that."""
@@ -62,38 +66,49 @@ class Heads:
         held = 0 if frame.head is None else frame.head.bytes
         columns = self._replay.count(frame.id, start_ms, end_ms) + (0 if frame.head is None else frame.head.columns)
         wanted = (columns + 2) * (frame.index.count + 1) * _CELL_BYTES
-        free = self._bytes_max - self.bytes + held
-        if wanted > max(free, self._share(frame)):
-            return False
+        free = self._bytes_max - self._bytes + held
         if wanted > free:
-            self._make_room(wanted, frame)
+            if wanted > self._share(frame):
+                return False
+            self._make_room(wanted - held, frame)
         head, chain = self._replay.read(frame.id, frame.index.count, start_ms, end_ms)
         if frame.head is None:
             frame.head, frame.chain = head, chain
+            self._owners[frame.id] = frame
+            self._series += frame.index.count
         else:
             frame.head.prepend(head)
-        self._owners[frame.id] = frame
+        self._bytes += frame.head.bytes - held
         return True
 
     def _make_room(self, wanted: int, asking: StoredFrame | None) -> None:
-        others = [frame for frame in self._owners.values() if frame is not asking]
-        for frame in sorted(others, key=lambda frame: frame.used_at):
-            if self.bytes + wanted <= self._bytes_max or frame.used_at > self._selects - IDLE_SELECTS:
+        others = sorted(self._owners.values(), key=lambda frame: frame.used_at)
+        for frame in others:
+            if self._bytes + wanted <= self._bytes_max or frame.used_at > self._selects - IDLE_SELECTS:
                 break
-            self.drop(frame)
+            if frame is not asking:
+                self.drop(frame)
+        asked = 0 if asking is None or asking.head is not None else asking.index.count
         for frame in [frame for frame in self._owners.values() if frame is not asking]:
-            self._cut(frame, self._share(frame, asking))
+            self._cut(frame, self._bytes_max * frame.index.count // max(1, self._series + asked))
 
     def _cut(self, frame: StoredFrame, share: int) -> None:
+        """A head above its share loses old columns, and a fifth more, so that this is not done at every beat."""
         if frame.head is None or frame.head.bytes <= share:
             return
-        columns = int(share * 0.8) // ((frame.index.count + 1) * _CELL_BYTES) - _CELL_BYTES
+        columns = share * 4 // 5 // ((frame.index.count + 1) * _CELL_BYTES) - _CELL_BYTES
         if columns < 1:
             self.drop(frame)
         else:
+            self._bytes -= frame.head.bytes
             frame.head.keep_newest(columns)
+            self._bytes += frame.head.bytes
 
-    def _share(self, frame: StoredFrame, asking: StoredFrame | None = None) -> int:
-        """The frame's part of the budget."""
-        sharing: Collection[StoredFrame] = {*self._owners.values(), frame, *([asking] if asking else [])}
-        return self._bytes_max * frame.index.count // max(1, sum(other.index.count for other in sharing))
+    def _share(self, frame: StoredFrame) -> int:
+        """The frame's part of the budget, were it among those that have a head."""
+        series = self._series + (frame.index.count if frame.head is None else 0)
+        return self._bytes_max * frame.index.count // max(1, series)
+
+    def _count(self) -> None:
+        self._bytes = sum(frame.head.bytes for frame in self._owners.values() if frame.head is not None)
+        self._series = sum(frame.index.count for frame in self._owners.values())

@@ -117,7 +117,7 @@ class FrameIndex:
             columns.append([pairs[code] for code in self._columns[name].codes_at(rows).tolist()])
         if not columns:
             return [()] * rows.size
-        return [tuple(pair for pair in row if pair is not None) for row in zip(*columns, strict=True)]
+        return [tuple(filter(None, row)) for row in zip(*columns, strict=True)]
 
 
 class _Column:

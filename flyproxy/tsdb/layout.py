@@ -86,7 +86,7 @@ def labels_of(columns: Sequence[Column]) -> list[Labels]:
     ordered = sorted(columns, key=lambda column: column.name)
     pairs = [(None, *((column.name, value) for value in column.values)) for column in ordered]
     looked_up = [[pair[code] for code in column.codes.tolist()] for pair, column in zip(pairs, ordered, strict=True)]
-    return [tuple(pair for pair in row if pair is not None) for row in zip(*looked_up, strict=True)]
+    return [tuple(filter(None, row)) for row in zip(*looked_up, strict=True)]
 
 
 def encode_presence(frame: int, presence: Presence) -> bytes:

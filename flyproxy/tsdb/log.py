@@ -30,7 +30,7 @@ Bits = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-KEY_ROWS = 64
+KEY_ROWS = 16
 """Rows from one key row to the next: what one damaged row can take with it at most."""
 SERIES_MAX = 16_000_000
 """Series in a row; a number above it is damage, not a row."""

@@ -145,15 +145,15 @@ class _Tile:
         self._series = series
         self._rows = rows
         self._times: list[int] = []
-        self._columns: list[Bits] = []
+        self._columns = np.empty((TILE_COLUMNS, series if rows is None else rows.size), np.uint64)
 
     def add(self, timestamp_ms: int, bits: Bits) -> None:
         if len(self._times) == TILE_COLUMNS:
             self.flush()
         if bits.size < self._series:
             bits = np.concatenate((bits, np.full(self._series - bits.size, ABSENT_BITS, np.uint64)))
+        self._columns[len(self._times)] = bits[: self._series] if self._rows is None else bits[self._rows]
         self._times.append(timestamp_ms)
-        self._columns.append(bits[: self._series] if self._rows is None else bits[self._rows])
 
     def give_birth(self, births: Births) -> None:
         rows = births.rows[births.rows < self._series]
@@ -169,5 +169,5 @@ class _Tile:
 
     def flush(self) -> None:
         if self._times:
-            self._head.extend(self._times, self._columns)
-            self._times, self._columns = [], []
+            self._head.extend(self._times, self._columns[: len(self._times)])
+            self._times = []

@@ -158,6 +158,7 @@ class House:
         self.server = EdgeServer(self.recorder, SystemClock(), self.lines.append)
         self.edge: resolved.Edge
         self._drained = False
+        self._sockets: list[socket.socket] = []
 
     async def upstream(self, handler: Handler | None = None) -> Upstream:
         """An instance; without a handler it answers every bodiless request with OK and stays."""
@@ -234,6 +235,24 @@ class House:
         self.clients.append(client)
         return client
 
+    async def turned_away(self) -> None:
+        """A connection that is reset before a byte came: possibly before the client knows that it is open."""
+        with contextlib.suppress(ConnectionResetError):
+            assert await (await self.client()).rest() == b""
+
+    def full_queue(self) -> int:
+        """A port whose listener never accepts and whose queue is full, so that dialling it hangs."""
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        self._sockets.append(listener)
+        for _ in range(3):
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+            self._sockets.append(waiting)
+        return int(listener.getsockname()[1])
+
     async def drain(self, timeout_s: float = 5.0) -> None:
         self._drained = True
         await self.server.drain(timeout_s)
@@ -277,6 +296,8 @@ class House:
             await upstream.stop()
         if hasattr(self, "edge") and not self._drained:
             await self.server.drain(0)
+        for sock in self._sockets:
+            sock.close()
         self.segment.close()
 
 

@@ -30,7 +30,9 @@ async def test_the_head_goes_on_with_what_fly_adds(house: House) -> None:
     client = await house.client()
     trace = b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"
     head, _ = await client.ask(
-        b"GET /a?b=c HTTP/1.1\r\nHost: hello.test\r\nX-Own: 1\r\nFly-Client-IP: 9.9.9.9\r\ntraceparent: " + trace + b"\r\n\r\n"
+        b"GET /a?b=c HTTP/1.1\r\nHost: hello.test\r\nX-Own: 1\r\nFly-Client-IP: 9.9.9.9\r\ntraceparent: "
+        + trace
+        + b"\r\n\r\n"
     )
     request = upstream.requests[0]
     assert request.startswith(b"GET /a?b=c HTTP/1.1\r\nHost: hello.test\r\nX-Own: 1\r\nFly-Client-IP: 127.0.0.1\r\n")
@@ -270,7 +272,9 @@ async def test_hosts_find_their_app(house: House, host: bytes, app: str) -> None
 async def test_an_unknown_host_is_a_404_under_no_app_and_the_connection_stays(house: House) -> None:
     await house.open(house.app("hello", await house.upstream()))
     client = await house.client()
-    head, body = await client.ask(b"GET / HTTP/1.1\r\nHost: <stranger>.test\r\n\r\n".replace(b"<", b"").replace(b">", b""))
+    head, body = await client.ask(
+        b"GET / HTTP/1.1\r\nHost: <stranger>.test\r\n\r\n".replace(b"<", b"").replace(b">", b"")
+    )
     assert head.startswith(b"HTTP/1.1 404 Not Found\r\n")
     assert b"Flyproxy-Error: PP02\r\n" in head
     assert b"stranger.test" in body
@@ -296,10 +300,12 @@ async def test_an_app_without_instances_is_a_503(house: House) -> None:
 async def test_the_nearest_region_answers_where_the_doors_own_has_no_instance(house: House) -> None:
     near, far = await house.says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnear"), await house.upstream()
     app = house.app("hello", near, region="iad")
-    both = app.__class__(**{
-        **{name: getattr(app, name) for name in app.__slots__},
-        "instances": app.instances + house.app("hello", far, region="syd").instances,
-    })
+    both = app.__class__(
+        **{
+            **{name: getattr(app, name) for name in app.__slots__},
+            "instances": app.instances + house.app("hello", far, region="syd").instances,
+        }
+    )
     await house.open(both)
     client = await house.client()
     for _ in range(4):

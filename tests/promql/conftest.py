@@ -1,17 +1,17 @@
 """Query scripts in plain text: a small reader of `load` and `eval`, and a storage made of what they load.
 
-    load 10s                                  one sample every 10 s, from time 0
-      requests{path="/"} 0+10x5 _ stale 7     0 10 20 30 40 50, a gap, a stale marker, 7
-    clear
-    mode prometheus2                          only for this mode from here on (prometheus3, both)
-    dialect metricsql                         MetricsQL on from here on (promql)
-    eval instant at 50s rate(requests[1m])
-      {path="/"} 1
-    eval_ordered ...                          as eval instant, and the order counts
-    eval range from 0 to 1m step 10s requests
-      requests{path="/"} 0 10 20 30 40 50 50
-    eval_fail instant at 50s requests + ...
-      expected_fail_message words of the error
+load 10s                                  one sample every 10 s, from time 0
+  requests{path="/"} 0+10x5 _ stale 7     0 10 20 30 40 50, a gap, a stale marker, 7
+clear
+mode prometheus2                          only for this mode from here on (prometheus3, both)
+dialect metricsql                         MetricsQL on from here on (promql)
+eval instant at 50s rate(requests[1m])
+  {path="/"} 1
+eval_ordered ...                          as eval instant, and the order counts
+eval range from 0 to 1m step 10s requests
+  requests{path="/"} 0 10 20 30 40 50 50
+eval_fail instant at 50s requests + ...
+  expected_fail_message words of the error
 """
 
 import math
@@ -51,7 +51,9 @@ class FakeStorage:
         found = []
         for frame in self.frames:
             rows = [
-                row for row, labels in enumerate(frame.labels) if all(test(dict(labels).get(name, "")) for name, test in tests)
+                row
+                for row, labels in enumerate(frame.labels)
+                if all(test(dict(labels).get(name, "")) for name, test in tests)
             ]
             first = int(np.searchsorted(frame.timestamps_ms, start_ms, side="left"))
             stop = int(np.searchsorted(frame.timestamps_ms, end_ms, side="right"))
@@ -217,10 +219,14 @@ def frames_of(loaded: Sequence[tuple[int, str, str]], layout: Layout) -> list[Fr
     """The same samples as a frame per interval with gaps, as a frame per series without, or cut in three by time."""
     frames = []
     for interval_ms in {each[0]: None for each in loaded}:
-        rows = [(labels_of(series), values_of(values)) for interval, series, values in loaded if interval == interval_ms]
+        rows = [
+            (labels_of(series), values_of(values)) for interval, series, values in loaded if interval == interval_ms
+        ]
         width = max(len(values) for _, values in rows)
         times = np.arange(width, dtype=np.int64) * interval_ms
-        frames.append(Frame([labels for labels, _ in rows], times, np.stack([row_of(values, width) for _, values in rows])))
+        frames.append(
+            Frame([labels for labels, _ in rows], times, np.stack([row_of(values, width) for _, values in rows]))
+        )
     if layout == "alone":
         return [_alone(frame, row) for frame in frames for row in range(len(frame.labels))]
     if layout == "cut":
@@ -271,7 +277,9 @@ def check(evaluation: Evaluation, layout: Layout) -> None:
 def is_close(value: float | None, expected: float | None) -> bool:
     if value is None or expected is None:
         return value is expected
-    return value == expected or (value != value and expected != expected) or math.isclose(value, expected, rel_tol=1e-12)
+    return (
+        value == expected or (value != value and expected != expected) or math.isclose(value, expected, rel_tol=1e-12)
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -73,7 +73,7 @@ def test_a_missing_row_is_noticed_by_the_one_after_it(damaged: Callable[[str], R
 
 
 def test_a_row_under_another_frame_is_noticed(damaged: Callable[[str], Reader]) -> None:
-    reader = damaged("UPDATE log SET frame = 2 WHERE frame = 1 AND ts_ms = 64")
+    reader = damaged(f"UPDATE log SET frame = 2 WHERE frame = 1 AND ts_ms = {KEY_ROWS}")
     times_in(reader)
     assert reader.statistics()["rows_damaged"] >= 1
 

@@ -64,7 +64,8 @@ def test_an_organization_sees_its_own_frames_only(open_reader: OpenReader, fille
     assert personal.label_values("app", None, *FOREVER) == []
     assert other.label_values("app", None, *FOREVER) == ["secret"]
     assert nobody.select((), *FOREVER) == []
-    assert nobody.series(None, *FOREVER) == nobody.label_names(None, *FOREVER) == []
+    assert nobody.series(None, *FOREVER) == []
+    assert nobody.label_names(None, *FOREVER) == []
 
 
 def test_both_ends_of_the_window_belong_to_it(open_reader: OpenReader, filled: Writer) -> None:

@@ -1,0 +1,174 @@
+"""One target over time: reports, stale markers, state. `peer` and `own` are conftest's."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from flyproxy.clock import ManualClock
+from flyproxy.scrape.target import INLINE_BYTES, ScrapeTarget, forced_labels, target_name
+from flyproxy.series.exposition_parser import Bounds
+from flyproxy.series.frame import is_absent, is_stale
+from flyproxy.series.labels import label_value
+from flyproxy.series.samples import Batch
+
+INTERVAL_MS = 15_000
+
+
+class Scraping:
+    """A target, scraped on its beat."""
+
+    def __init__(self, peer: Any, own: Any, session: aiohttp.ClientSession, **keywords: Any) -> None:
+        self.clock = ManualClock()
+        self.peer = peer
+        self.target = ScrapeTarget(peer.target(), self.clock, own, **keywords)
+        self._session = session
+
+    async def scrape(self, body: str | None = None, **keywords: Any) -> Batch:
+        """One beat later; None: the page stays as it is."""
+        self.clock.advance(INTERVAL_MS / 1000)
+        if body is not None:
+            self.peer.page(body, **keywords)
+        return await self.target.scrape(self._session, self.clock.now_ms(), INTERVAL_MS)
+
+
+@pytest.fixture
+async def scraping(peer: Any, own: Any) -> AsyncIterator[Scraping]:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        yield Scraping(peer, own, session)
+
+
+def told(batch: Batch) -> dict[str, float | str]:
+    """Values by metric name; stale and absent by their words."""
+    words = np.where(is_stale(batch.values), "stale", np.where(is_absent(batch.values), "absent", "")).tolist()
+    names = [label_value(labels, "__name__") for labels in batch.layout.series]
+    return {name: word or value for name, word, value in zip(names, words, batch.values.tolist(), strict=True)}
+
+
+async def test_a_page_becomes_a_batch_with_its_report(scraping: Scraping) -> None:
+    batch = await scraping.scrape("# TYPE a counter\na 1\nb 2.5\nup 7\n")
+    assert told(batch) == {
+        "up": 1.0,
+        "scrape_duration_seconds": 0.0,
+        "scrape_samples_scraped": 3.0,
+        "scrape_samples_post_metric_relabeling": 2.0,
+        "scrape_series_added": 2.0,
+        "a": 1.0,
+        "b": 2.5,
+    }
+    assert (batch.organization, batch.target) == ("personal", "scrape/hello/3d8d9e27b24e89")
+    assert (batch.timestamp_ms, batch.interval_ms) == (scraping.clock.now_ms(), INTERVAL_MS)
+    assert dict(batch.layout.series[5]) == {
+        "__name__": "a",
+        "app": "hello",
+        "region": "ord",
+        "host": "2bc3",
+        "instance": "3d8d9e27b24e89",
+    }
+
+
+async def test_the_layout_stays_while_the_series_stay(scraping: Scraping) -> None:
+    first = await scraping.scrape("a 1\n")
+    second = await scraping.scrape("a 2\n")
+    assert second.layout is first.layout
+    assert told(second)["scrape_series_added"] == 0
+
+
+async def test_a_series_that_vanished_is_not_in_the_layout(scraping: Scraping) -> None:
+    await scraping.scrape("a 1\nb 1\n")
+    batch = await scraping.scrape("b 2\nc 2\n")
+    assert list(told(batch))[5:] == ["b", "c"]
+    assert told(batch)["scrape_series_added"] == 1
+
+
+async def test_a_failed_scrape_ends_every_series_once(scraping: Scraping) -> None:
+    good = await scraping.scrape("a 1\nb NaN\n")
+    failed = await scraping.scrape("no", status="500 Internal Server Error")
+    again = await scraping.scrape()
+    assert failed.layout is good.layout
+    assert told(failed) == {
+        "up": 0.0,
+        "scrape_duration_seconds": 0.0,
+        "scrape_samples_scraped": 0.0,
+        "scrape_samples_post_metric_relabeling": 0.0,
+        "scrape_series_added": 0.0,
+        "a": "stale",
+        "b": "stale",
+    }
+    assert (told(again)["up"], told(again)["a"]) == (0.0, "absent")
+    back = await scraping.scrape("a 1\nb 2\n")
+    assert back.layout is good.layout
+    assert (told(back)["a"], told(back)["scrape_series_added"]) == (1.0, 2.0)
+
+
+async def test_a_target_that_never_answered_has_its_report_alone(scraping: Scraping) -> None:
+    batch = await scraping.scrape("no", status="503 Service Unavailable")
+    assert told(batch)["up"] == 0.0
+    assert len(batch.layout.series) == 5
+    assert scraping.target.state.last_error == "HTTP status 503 Service Unavailable"
+
+
+async def test_the_state_says_how_it_is_and_since_when(scraping: Scraping) -> None:
+    assert (scraping.target.state.health, scraping.target.state.last_scrape_ms) == ("unknown", None)
+    await scraping.scrape('a{region="x"} 1\na 2\nup 3\n')
+    first_ms = scraping.clock.now_ms()
+    await scraping.scrape()
+    state = scraping.target.state
+    assert (state.health, state.since_ms, state.last_scrape_ms) == ("up", first_ms, first_ms + INTERVAL_MS)
+    assert (state.samples, state.refused, state.duplicates, state.last_error) == (3, 1, 1, "")
+    await scraping.scrape("a\n")
+    state = scraping.target.state
+    assert (state.health, state.since_ms) == ("down", first_ms + 2 * INTERVAL_MS)
+    assert state.last_error == "line 1: not `name{labels} value`: 'a'"
+
+
+async def test_what_is_left_out_is_counted(scraping: Scraping, own: Any) -> None:
+    await scraping.scrape('a{region="x"} 1\na 2\nup 3\nfly_x 1\n')
+    assert own.counted == {
+        ("flyproxy_scrape_samples_refused_total", (("reason", "reserved_name"),)): 2,
+        ("flyproxy_scrape_samples_refused_total", (("reason", "duplicate"),)): 1,
+    }
+
+
+async def test_each_bound_is_told_and_counted(peer: Any, own: Any) -> None:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        scraping = Scraping(peer, own, session, bounds=Bounds(samples=1, labels=1), body_bytes_max=50)
+        assert told(await scraping.scrape("a 1\nb 2\n"))["up"] == 0.0
+        assert scraping.target.state.last_error == "more than 1 samples"
+        await scraping.scrape('a{b="1",c="2"} 1\n')
+        assert scraping.target.state.last_error == "line 1: 2 labels, at most 1 are accepted"
+        await scraping.scrape("#" * 51)
+        assert scraping.target.state.last_error == "the page is larger than 50 bytes"
+    assert own.limits == {"scrape_samples": 1, "scrape_labels": 1, "scrape_body_bytes": 1}
+
+
+async def test_a_large_page_is_read_all_the_same(scraping: Scraping) -> None:
+    count = INLINE_BYTES // 8
+    batch = await scraping.scrape("".join(f"a{number} 1\n" for number in range(count)))
+    assert told(batch)["scrape_samples_scraped"] == count
+
+
+async def test_the_end_ends_everything(scraping: Scraping) -> None:
+    assert scraping.target.end(scraping.clock.now_ms(), INTERVAL_MS) is None
+    await scraping.scrape("a 1\n")
+    batch = scraping.target.end(scraping.clock.now_ms(), INTERVAL_MS)
+    assert batch is not None
+    assert set(told(batch).values()) == {"stale"}
+    assert batch.timestamp_ms == scraping.clock.now_ms() + 1
+    assert scraping.target.ended
+
+
+async def test_the_end_of_a_failed_target_ends_its_report(scraping: Scraping) -> None:
+    await scraping.scrape("a 1\n")
+    await scraping.scrape("no", status="500 Internal Server Error")
+    batch = scraping.target.end(scraping.clock.now_ms() + 5, INTERVAL_MS)
+    assert batch is not None
+    assert (told(batch)["up"], told(batch)["a"]) == ("stale", "absent")
+
+
+def test_several_endpoints_of_an_instance_are_told_apart(peer: Any) -> None:
+    target = peer.target(endpoints=2)
+    assert forced_labels(target)["endpoint"] == f":{peer.port}/metrics"
+    assert target_name(target) == f"scrape/hello/3d8d9e27b24e89:{peer.port}/metrics"
