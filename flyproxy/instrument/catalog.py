@@ -212,6 +212,13 @@ _TELEMETRY = (
     ),
     Family("flyproxy_segments", "gauge", "Segments being summed.", ()),
     Family("flyproxy_segment_records_skipped", "gauge", "Records in segments that could not be read.", ()),
+    Family("flyproxy_scrape_targets", "gauge", "The apps' scrape targets, by state: up, down, unknown.", ("state",)),
+    Family(
+        "flyproxy_scrape_samples_refused_total",
+        "counter",
+        "Samples of apps' pages left out, by reason: reserved_name (fly_*, flyproxy_*, up, scrape_*), duplicate.",
+        ("reason",),
+    ),
 )
 
 _PROCESSES = (

@@ -29,12 +29,13 @@ from flyproxy.runtime.entry import enter
 from flyproxy.runtime.front_door_state import FrontDoorState
 from flyproxy.runtime.loop_watch import LoopWatch
 from flyproxy.runtime.messages import Beat, Beaten, Children, Draining, Message, Reloaded, Start
-from flyproxy.runtime.own_beat import OWN_PREFIX, OwnBeat
+from flyproxy.runtime.own_beat import OwnBeat
 from flyproxy.runtime.places import database_path
 from flyproxy.runtime.query_client import QueryClient
 from flyproxy.runtime.store_thread import StoreThread
 
 # S from flyproxy.scrape.manager import ScrapeManager
+from flyproxy.scrape.target import target_name
 from flyproxy.series.exposition_writer import ExposedFamily
 
 log = logging.getLogger("flyproxy.telemetry")
@@ -74,9 +75,7 @@ class Telemetry:
             retention_s=telemetry.retention_s,
         )
         self._beat = OwnBeat(self._snapshot, self._store, run_dir, start.boot_id, self._clock)
-        await self._store.end_targets(
-            self._clock.now_ms(), lambda target: target.startswith(OWN_PREFIX) and target != self._beat.target
-        )
+        await self._end_what_is_gone()
         # S self._scrape = ScrapeManager(self._clock, self._store.append, self._own)
         # S await self._scrape.update(self._instances, telemetry)
         self._queries = QueryClient(
@@ -164,6 +163,11 @@ class Telemetry:
         self._generation += 1
         self._instances = static_generation(self._generation, resolved)
         self._snapshot.keep(self._instances.app_names(), self._instances.instance_ids())
+
+    async def _end_what_is_gone(self) -> None:
+        """After a crash: series of earlier boots, and of scrape targets that are not configured any more."""
+        configured = {target_name(target) for target in self._instances.targets} | {self._beat.target}
+        await self._store.end_targets(self._clock.now_ms(), lambda target: target not in configured)
 
     def _retire(self, names: Iterable[str]) -> None:
         for name in names:

@@ -26,6 +26,8 @@ SCRAPE_TIMEOUT_S = 10.0
 """Of one scrape, connecting included; at most the interval."""
 
 _REPORT = len(REPORT_NAMES)
+_LIMITS = {"samples": "scrape_samples", "labels": "scrape_labels"}
+"""A page's bounds by the names they are counted under."""
 
 
 class OwnCounts(Protocol):
@@ -113,7 +115,7 @@ class ScrapeTarget:
                 self._own.limit_reached(error.limit)
         except ExpositionLimitError as error:
             fault = str(error)
-            self._own.limit_reached(f"scrape_{error.limit}")
+            self._own.limit_reached(_LIMITS[error.limit])
         except ExpositionError as error:
             fault = str(error)
         duration_s = (self._clock.monotonic_ns() - begun_ns) / 1e9

@@ -13,7 +13,7 @@ So a row is coded against the row before it (a key row, every KEY_ROWS rows, aga
 and then lz4. A step is taken only where both values survive the way to int64 and back with every bit in place, so
 decoding is exact by construction. docs/formats/log.md draws the bytes.
 
-Measured on the fleet of bench/store_append.py, 5,271 series a row (B a sample, us of CPU a sample): bits XOR bits by
+Measured on a fleet's rows of 5,271 series, a key row every 64 (B a sample, us of CPU a sample): bits XOR bits by
 planes 2.0, 0.011; this 0.95, 0.022; this with zstd 1 instead of lz4 0.81, 0.027, but 20 us for each small row where
 lz4 takes 1; steps as differences of their neighbours 1.09.
 """

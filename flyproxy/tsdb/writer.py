@@ -3,19 +3,18 @@
 import errno
 import fcntl
 import os
-import sqlite3
 import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import IO
 
 import numpy as np
 
 from flyproxy.series.samples import Batch
 from flyproxy.tsdb import schema
-from flyproxy.tsdb.faults import StoreBusyError, StoreError, StoreReadOnlyError, translated
+from flyproxy.tsdb.faults import StoreBusyError, StoreError, StoreReadOnlyError
 from flyproxy.tsdb.layout import (
     LIVE_MS,
     Presence,
@@ -41,18 +40,14 @@ class Writer:
         self._retention_s = retention_s
         self._report = report
         self._lock = threading.RLock()
-        self._held = _hold(path)
-        try:
-            self._connection = schema.open_writable(path)
-            (self._presence_version,) = self._connection.execute(
-                "SELECT value FROM counts WHERE name = 'presence_version'"
-            ).fetchone()
-        except sqlite3.Error as fault:
-            self._held.close()
-            raise translated(fault, path, "opening it") from fault
-        except BaseException:
-            self._held.close()
-            raise
+        with ExitStack() as on_failure:
+            self._held = on_failure.enter_context(_hold(path))
+            self._connection = on_failure.enter_context(closing(schema.open_writable(path)))
+            with schema.translating(path, "opening it"):
+                (self._presence_version,) = self._connection.execute(
+                    "SELECT value FROM counts WHERE name = 'presence_version'"
+                ).fetchone()
+            on_failure.pop_all()
         self._retention = Retention(self._connection, path)
         self._targets: dict[tuple[str, str], Target] = {}
         self._counted: Counter[str] = Counter()

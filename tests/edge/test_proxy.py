@@ -65,7 +65,7 @@ async def test_counted_bodies_stream_both_ways(house: House, size: int) -> None:
         sending = asyncio.ensure_future(
             client.send(b"POST / HTTP/1.1\r\nHost: hello.test\r\nContent-Length: %d\r\n\r\n%b" % (size, body))
         )
-        head, got = await client.answer()
+        _head, got = await client.answer()
         await sending
         assert got == body
         bytes_in, bytes_out = bytes_in + client.sent, bytes_out + client.received
@@ -160,7 +160,7 @@ async def test_a_refusal_instead_of_100_continue_reaches_the_client_and_closes(h
     await house.open(house.app("hello", upstream))
     client = await house.client()
     await client.send(b"PUT / HTTP/1.1\r\nHost: hello.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
-    head, body = await client.answer()
+    head, _body = await client.answer()
     assert b"Connection: close\r\n" in head
     assert await client.rest() == b""
     assert house.server.statistics()["upstream_connections_idle"] == 0  # its request was never whole
@@ -172,7 +172,7 @@ async def test_an_early_answer_to_an_upload_is_read_in_peace(house: House) -> No
     await house.open(house.app("hello", upstream))
     client = await house.client()
     await client.send(b"POST / HTTP/1.1\r\nHost: hello.test\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 1000)
-    head, body = await client.answer()
+    _head, body = await client.answer()
     assert body == b"no"
     for _ in range(50):
         await client.send(b"y" * 10_000)
@@ -229,7 +229,7 @@ async def test_a_slow_reader_holds_the_instance_and_not_our_memory(house: House)
     assert max(one.unsent_bytes() for one in worker.stalled) < 600_000
     assert sent < 64_000_000
     client.writer.transport.resume_reading()
-    head, body = await client.answer()
+    _head, body = await client.answer()
     assert len(body) == 64_000_000
     assert house.metric("fly_edge_data_out") == client.received
 

@@ -206,7 +206,7 @@ async def test_the_books_balance_after_everything(house: House) -> None:
 
     await house.open(house.app("hello", await house.upstream(by_path), await house.upstream(by_path)))
     statuses = [200, 201, 302, 404, 500, 503]
-    clients = []
+    clients: list[Any] = []
     for number in range(60):
         client = await house.client() if number % 4 == 0 else clients[-1]
         clients.append(client)

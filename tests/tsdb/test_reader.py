@@ -171,6 +171,18 @@ def test_a_reader_opened_on_a_closed_store_sees_the_next_writer(
     assert len(reader.organization("personal").select(named("fresh"), *FOREVER)) == 1
 
 
+def test_a_store_on_a_read_only_medium_can_be_read(
+    open_reader: OpenReader, store_path: str, filled: Writer, tmp_path: Path
+) -> None:
+    filled.close()
+    os.chmod(store_path, 0o444)
+    tmp_path.chmod(0o555)
+    try:
+        assert len(open_reader().organization("personal").select(named("a"), *FOREVER)) == 1
+    finally:
+        tmp_path.chmod(0o755)
+
+
 def test_a_reader_cannot_write(open_reader: OpenReader, filled: Writer) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         open_reader()._connection.execute("DELETE FROM log")

@@ -1,6 +1,7 @@
 """What the writer promises: durable beats, refusals with a sentence, and no second writer."""
 
 import os
+import resource
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,26 @@ def test_a_full_disk_loses_the_beat_and_nothing_else(
     frames = reader.organization("personal").select((), 0, 2**60)
     assert frames[0].timestamps_ms.tolist() == [0, 15_000, 30_000]  # b's zero is still given
     assert frames[0].values[1, 1:].tolist() == [0.0, 3.0]
+
+
+def test_a_write_that_fails_half_way_loses_the_beat_and_nothing_else(
+    open_writer: OpenWriter, open_reader: OpenReader, store_path: str, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    """The kernel refuses bytes beyond a file size, in the middle of the write-ahead log."""
+    writer = open_writer()
+    wide = layout(*(f"s{place}" for place in range(3000)))
+    random = np.random.default_rng(1)
+    writer.append([batch(0, wide, random.random(3000))])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(store_path + "-wal") + 9_000, hard))
+    try:
+        with pytest.raises(StoreError, match="while appending"):
+            writer.append([batch(15_000, wide, random.random(3000))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert times_of(open_reader(), "s0") == [0]
+    assert writer.append([batch(15_000, wide, random.random(3000))]) == []
+    assert times_of(open_reader(), "s0") == [0, 15_000]
 
 
 def test_a_database_that_turns_read_only_says_so(open_writer: OpenWriter, layout: MakeLayout, batch: MakeBatch) -> None:
