@@ -51,18 +51,20 @@ class Admission:
         try:
             await mine
         except asyncio.CancelledError:
-            if mine in line:
-                line.remove(mine)
-            else:  # the turn was given in the very moment of leaving
+            if not mine.cancelled():  # the turn was given in the very moment of leaving
                 self._release(organization)
+            elif mine in line:
+                line.remove(mine)
             raise
 
     def _release(self, organization: str) -> None:
         left = self._running[organization] - 1
         line = self._waiting[organization]
         while line and left < self._concurrency():
-            left += 1
-            line.pop(0).set_result(None)
+            waiter = line.pop(0)
+            if not waiter.done():  # else it is leaving
+                waiter.set_result(None)
+                left += 1
         self._running[organization] = left
 
     def statistics(self) -> dict[str, int]:

@@ -89,6 +89,7 @@ class Ports:
 LIMITS: Sequence[str] = (
     "api_url_bytes",
     "api_body_bytes",
+    "api_body_timeout",
     "api_parameters",
     "api_match_count",
     "api_points",

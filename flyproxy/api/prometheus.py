@@ -23,6 +23,8 @@ from flyproxy.errors import NotReadyError
 COMPATIBLE_VERSION = "2.55.0"
 """The Prometheus whose API this is, for clients that decide by a version."""
 LABEL_NAME_BYTES_MAX = 1024
+BODY_TIMEOUT_S = 30.0
+"""For the whole body of a POST."""
 GRACE_S = 3.0
 """What an answer may come after its deadline, so that the query worker's own sentence arrives: a last guard, the
 deadline itself is kept by whoever answers."""
@@ -181,9 +183,15 @@ async def _body_parameters(request: web.Request) -> list[tuple[str, str]]:
     """Parameters of a POST's body; a GET's body is not looked at."""
     if request.method != "POST":
         return []
-    if request.content_type == "multipart/form-data":
-        return await _multipart_parameters(request)
-    return body_pairs(await request.read())
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            if request.content_type == "multipart/form-data":
+                return await _multipart_parameters(request)
+            return body_pairs(await request.read())
+    except TimeoutError:
+        raise ApiFault(
+            408, "timeout", f"the body did not arrive within {BODY_TIMEOUT_S:g} s", limit="api_body_timeout"
+        ) from None
 
 
 async def _multipart_parameters(request: web.Request) -> list[tuple[str, str]]:

@@ -198,4 +198,5 @@ def _moment(seconds: str) -> str:
         moment = datetime.fromtimestamp(float(seconds), UTC)
     except (ValueError, OverflowError, OSError):
         return seconds
-    return moment.isoformat(timespec="auto").replace("+00:00", "Z")
+    timespec = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -259,6 +259,7 @@ DERIVED: dict[str, Family] = {
 LIMITS: dict[str, str] = {
     "access_log_lines": "lines waiting to be written",
     "api_body_bytes": "body of a request to the API",
+    "api_body_timeout": "time the body of a request to the API may take",
     "api_match_count": "`match[]` of one request",
     "api_parameters": "parameters of one request to the API",
     "api_points": "points one range query may return per series",

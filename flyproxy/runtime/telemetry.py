@@ -33,8 +33,7 @@ from flyproxy.runtime.own_beat import OwnBeat
 from flyproxy.runtime.places import database_path
 from flyproxy.runtime.query_client import QueryClient
 from flyproxy.runtime.store_thread import StoreThread
-
-# S from flyproxy.scrape.manager import ScrapeManager
+from flyproxy.scrape.manager import ScrapeManager
 from flyproxy.scrape.target import target_name
 from flyproxy.series.exposition_writer import ExposedFamily
 
@@ -76,8 +75,8 @@ class Telemetry:
         )
         self._beat = OwnBeat(self._snapshot, self._store, run_dir, start.boot_id, self._clock)
         await self._end_what_is_gone()
-        # S self._scrape = ScrapeManager(self._clock, self._store.append, self._own)
-        # S await self._scrape.update(self._instances, telemetry)
+        self._scrape = ScrapeManager(self._clock, self._store.append, self._own)
+        await self._scrape.update(self._instances, telemetry)
         self._queries = QueryClient(
             [str(run_dir / f"query-{worker}.sock") for worker in range(telemetry.query_workers)],
             lambda: self._own.limit_reached("query_timeout"),
@@ -95,7 +94,7 @@ class Telemetry:
 
     async def commit(self, resolved: Resolved, sockets: list[socket.socket]) -> None:
         self._use(resolved)
-        # S await self._scrape.update(self._instances, resolved.telemetry)
+        await self._scrape.update(self._instances, resolved.telemetry)
 
     async def other(self, message: Message) -> None:
         match message:
@@ -117,7 +116,7 @@ class Telemetry:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        # S await self._scrape.stop()
+        await self._scrape.stop()
         await self._beat.sample()
         await self._store.end_targets(self._clock.now_ms() + 1, lambda target: target == self._beat.target)
         await self._runner.cleanup()

@@ -44,6 +44,8 @@ def translated(fault: sqlite3.Error, path: str, doing: str) -> StoreError:
             return StoreReadOnlyError(f"{path}: not writable while {doing}; check the owner and mode of the data_dir")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreBusyError(f"{path}: held by another process while {doing}; it will be tried again")
+        case sqlite3.SQLITE_IOERR:
+            return StoreError(f"{path}: the device failed ({fault}) while {doing}; look at its health and free space")
         case sqlite3.SQLITE_NOTADB:
             return StoreForeignError(f"{path}: not a flyproxy store; move it away or choose another data_dir")
         case sqlite3.SQLITE_CORRUPT:

@@ -78,6 +78,9 @@ class Head:
 
     def prepend(self, earlier: "Head") -> None:
         """Columns before those here."""
+        self.from_ms = earlier.from_ms
+        if not earlier.columns:
+            return
         values, times, used = self._values, self._times, self._used
         self._reallocate(len(values), earlier._used + len(times))
         self._times[: earlier._used] = earlier._times[: earlier._used]
@@ -85,7 +88,6 @@ class Head:
         self._values[: len(earlier._values), : earlier._used] = earlier._values[:, : earlier._used]
         self._values[: self._series, earlier._used : earlier._used + used] = values[: self._series, :used]
         self._used = earlier._used + used
-        self.from_ms = earlier.from_ms
 
     def keep_newest(self, columns: int) -> None:
         """Let older columns go, and spare room."""

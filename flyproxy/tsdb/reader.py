@@ -54,6 +54,11 @@ class Reader:
         """What one organization stored and nothing else; an unknown one has nothing."""
         return OrganizationView(self, name)
 
+    def organizations(self) -> list[str]:
+        """Sorted names of those that have a frame. For who may see them all; a tenant is never shown this."""
+        with self._lock:
+            return sorted(name for name, frames in self._organizations.items() if frames)
+
     def refresh(self) -> None:
         """Take in what was committed since; nothing but a look at a counter when that is nothing. Raises StoreError,
         and then what it knew before still answers."""

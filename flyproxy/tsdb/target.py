@@ -96,9 +96,10 @@ class Target:
         return added
 
     def mostly_gone(self) -> bool:
-        """True when the frame carries so many series the layout does not have that a new frame is cheaper."""
+        """True when so many of the frame's series are not in the layout that a new frame is cheaper. Not before a
+        layout was adopted: until then nothing is known to be gone."""
         gone = len(self.index) - self.rows.size
-        return gone > DEAD_SERIES_MAX and gone > self.rows.size
+        return self.layout is not None and gone > DEAD_SERIES_MAX and gone > self.rows.size
 
     def row(self, batch: Batch, first_zero: bool) -> Row:
         """The row for a batch whose layout was adopted; series that left the layout end in it."""

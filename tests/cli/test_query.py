@@ -121,6 +121,7 @@ def test_a_range_as_a_table_shows_the_times(proxy: Runtime, printed: Callable[..
     proxy.answer = QueryAnswer(200, MATRIX)
     lines = printed("x", "--range", "1h").splitlines()
     assert lines[1].split() == ["200", "1970-01-01T00:00:00Z", "1"]
+    assert lines[2].split() == ["200", "1970-01-01T00:00:15.500Z", "2"]
     assert proxy.asked[0].step_ms == 15_000
 
 

@@ -39,7 +39,8 @@ def test_the_instance_is_told_about_the_client_as_fly_tells_it() -> None:
         b"Fly-Forwarded-Ssl: off\r\nFly-Region: ord\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n"
         b"X-Forwarded-Port: 8080\r\n"
         b"X-Forwarded-SSL: off\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: 01X-ord\r\n"
-        b"X-Request-Start: t=1700000000000001\r\nFly-Traceparent: " + TRACE + b"\r\nTraceparent: " + TRACE + b"\r\n\r\n"
+        b"X-Request-Start: t=1700000000000001\r\n"
+        b"Fly-Traceparent: %b\r\nTraceparent: %b\r\n\r\n" % (TRACE, TRACE)
     )
 
 

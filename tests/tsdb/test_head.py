@@ -11,7 +11,7 @@ EVERYTHING = slice(0, None)
 
 
 def bits(*values: float) -> Bits:
-    return np.array(values).view(np.uint64)
+    return np.array(values, np.float64).view(np.uint64)
 
 
 @pytest.fixture
@@ -24,7 +24,8 @@ def head() -> Head:
 
 
 def times_of(head: Head) -> list[int]:
-    return head.times(head.span(-1000, 1000)).tolist()
+    times: list[int] = head.times(head.span(-1000, 1000)).tolist()
+    return times
 
 
 def test_both_ends_of_a_span_belong_to_it(head: Head) -> None:

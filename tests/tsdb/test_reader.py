@@ -68,6 +68,10 @@ def test_an_organization_sees_its_own_frames_only(open_reader: OpenReader, fille
     assert nobody.label_names(None, *FOREVER) == []
 
 
+def test_the_organizations_that_stored_something_are_listed(open_reader: OpenReader, filled: Writer) -> None:
+    assert open_reader().organizations() == ["other", "personal"]
+
+
 def test_both_ends_of_the_window_belong_to_it(open_reader: OpenReader, filled: Writer) -> None:
     (frame,) = open_reader().organization("personal").select(named("a"), 30_000, 60_000)
     assert frame.timestamps_ms.tolist() == [30_000, 45_000, 60_000]

@@ -151,7 +151,7 @@ def test_a_write_that_fails_half_way_loses_the_beat_and_nothing_else(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(store_path + "-wal") + 9_000, hard))
     try:
-        with pytest.raises(StoreError, match="while appending"):
+        with pytest.raises(StoreError, match="the device failed"):
             writer.append([batch(15_000, wide, random.random(3000))])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -218,6 +218,18 @@ def test_after_a_restart_a_target_goes_on_in_its_frame(
     (frame,) = open_reader().organization("personal").select((), 0, 2**60)
     assert frame.values.view(np.uint64)[1, 1] == 0x7FF0000000000002  # b ended
     assert frame.values[2, 0] == 0.0  # c was born
+
+
+def test_after_a_restart_a_target_of_many_series_goes_on_in_its_frame_too(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    wide = layout(*(f"s{place}" for place in range(2 * DEAD_SERIES_MAX)))
+    for beat in range(3):
+        writer = open_writer()
+        assert writer.append([batch(beat * 15_000, wide, range(2 * DEAD_SERIES_MAX))]) == []
+        assert writer.statistics()["layouts"] == (beat == 0)
+        writer.close()
+    assert open_reader().statistics()["frames"] == 1
 
 
 def test_targets_that_live_on_the_disk_are_listed_and_can_be_ended(

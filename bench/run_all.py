@@ -1,0 +1,76 @@
+"""Every benchmark, one after the other: the table each one prints, and its raw rounds as JSON under bench/results/.
+
+    python bench/run_all.py [NAME ...]
+
+Each JSON says which commit and which machine it came from; with uncommitted changes it says so too. Figures of
+different runs are not to be compared: each benchmark measures its peers in the same run.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHMARKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "edge": ("edge/small.py", ("haproxy", "nginx", "wrk", "taskset")),
+    "http1": ("http1_parse.py", ()),
+    "instrument": ("instrument_record.py", ()),
+    "store": ("store_append.py", ()),
+    "recovery": ("recovery.py", ()),
+}
+"""Name: the program, and the outside programs it needs."""
+
+
+def commit() -> str:
+    """The commit that is measured; "-dirty" when it is not all of it."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def run(name: str, results: Path) -> bool:
+    """Whether it ran to its end."""
+    program, needs = BENCHMARKS[name]
+    missing = [need for need in needs if shutil.which(need) is None]
+    print(f"\n== {name} ({program})", flush=True)
+    if missing:
+        print(f"left out: needs {', '.join(missing)}, which is not installed")
+        return True
+    raw = results / f"{name}.json"
+    done = subprocess.run([sys.executable, str(HERE / program), "--json", str(raw)], check=False)
+    if done.returncode:
+        return False
+    about = {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    raw.write_text(json.dumps({**about, "figures": json.loads(raw.read_text())}, indent=1))
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
+    names = parser.parse_args().names or list(BENCHMARKS)
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    failed = [name for name in names if not run(name, results)]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
