@@ -1,8 +1,9 @@
 """CPU per proxied request, side by side: flyproxy's edge against HAProxy (and nginx with --nginx), in one run.
 
-A GET of about 620 bytes with ten headers, a 1 KiB answer, 64 keep-alive connections, metrics on, access log off. Proxies
-share CPU 0 one after the other; wrk and the upstream nginx share CPU 1. What counts is the proxy's own CPU time (user and
-system, from /proc) per request; requests/s is bounded by the load generator. Peers take turns, medians of the rounds.
+A GET of about 620 bytes with ten headers, a 1 KiB answer, 64 keep-alive connections, metrics on, access log off.
+Proxies share CPU 0 one after the other; wrk and the upstream nginx share CPU 1. What counts is the proxy's own CPU
+time (user and system, from /proc) per request; requests/s is bounded by the load generator. Peers take turns, medians
+of the rounds.
 
     python bench/edge/small.py [--rounds 3] [--seconds 1] [--json FILE] [--loop asyncio] [--new-connections]
 """

@@ -5,6 +5,7 @@ generation   what a configuration means here: routers, routes, instances
 listener     takes connections in and gives them to clients or passthroughs
 client       one client connection: its requests' bytes, one after the other
 proxy        the life of one request, top to bottom
+account      what is counted and logged of a request
 route        what a door knows of an app
 router       host to app (pure)
 balancer     which instance next (pure)

@@ -67,4 +67,3 @@ class Pool(Generic[C]):
         gone = list(self._idle)
         self._idle.clear()
         return gone
-

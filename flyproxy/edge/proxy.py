@@ -18,10 +18,10 @@ import asyncio
 from typing import Protocol
 
 from flyproxy.edge import faults
-from flyproxy.edge.access_log import Entry
+from flyproxy.edge.account import Account
 from flyproxy.edge.balancer import choose
 from flyproxy.edge.dechunk import Dechunker
-from flyproxy.edge.faults import CLIENT_CLOSED_REQUEST, Blame, Fault
+from flyproxy.edge.faults import CLIENT_CLOSED_REQUEST, Fault
 from flyproxy.edge.forwarding import (
     IDEMPOTENT,
     interim_head,
@@ -68,59 +68,35 @@ class ClientSide(Protocol):
         ...
 
 
-class Exchange:
+class Exchange(Account):
     """One request and its answer. Refers to the connections it uses, and they to it; `_finish` cuts both."""
 
     __slots__ = (
-        "_answer_begun", "_client", "_client_ended", "_continued", "_dechunker", "_dial", "_door", "_duration_ns",
-        "_fault", "_flushing", "_head", "_held", "_instance", "_instance_ended", "_instance_id", "_instance_ns",
-        "_keep", "_over", "_recorded", "_replayed", "_reported", "_request_id", "_request_whole", "_route",
-        "_sent_ns", "_started_ns", "_status", "_streaming", "_tried", "_upstream", "_waiting", "_why", "_worker",
-        "bytes_in", "bytes_out", "bytes_sent", "method",
+        "_answer_begun", "_client", "_client_ended", "_continued", "_dechunker", "_dial", "_flushing", "_held",
+        "_instance_ended", "_keep", "_over", "_replayed", "_request_whole", "_tried", "_waiting", "method",
     )  # fmt: skip
 
     def __init__(
         self, worker: Worker, door: Doorway, client: ClientSide, route: Route, head: RequestHead, started_ns: int
     ) -> None:
-        self._worker = worker
-        self._door = door
+        Account.__init__(self, worker, door, route, head, started_ns)
         self._client = client
-        self._route = route
-        self._head = head
         self.method = head.method
-        self._started_ns = started_ns
-        self._request_id = worker.ids.ulid(worker.unix_ms(started_ns)) + door.request_id_suffix
         # the request
-        self.bytes_in = head.size
         self._request_whole = False
         self._waiting = b""
         # the instance
         self._tried: tuple[Instance, ...] = ()
         self._replayed = False
-        self._instance: Instance | None = None
-        self._instance_id: str | None = None
         self._dial: asyncio.Task[None] | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._sent_ns = 0
-        self.bytes_sent = 0
         # the answer
         self._continued = False
         self._answer_begun = False
-        self._status = 0
         self._keep = False
         self._dechunker: Dechunker | None = None
         self._held = False
         self._flushing = False
-        self.bytes_out = 0
-        # what is counted
-        self._recorded = False
-        self._streaming = False
         self._client_ended = self._instance_ended = False
-        self._reported = (0, 0, 0, 0)
-        self._duration_ns = 0
-        self._instance_ns: int | None = None
-        self._fault: Fault | None = None
-        self._why: str | None = None
         self._over = False
 
     # 1. in: from the client
@@ -287,7 +263,7 @@ class Exchange:
             self._tunnel(upstream, data, body)
         else:
             if not measured and is_event_stream(head.lines):
-                self._record_at_head()
+                self._count_at_head()
             upstream.deadline_ns = NEVER if self._streaming else worker.monotonic_ns() + worker.response_ns
             self._to_client(data + body if body else data)
 
@@ -343,7 +319,7 @@ class Exchange:
 
     def _tunnel(self, upstream: UpstreamConnection, data: bytes, body: bytes) -> None:
         self._to_client(data)
-        self._record_at_head()
+        self._count_at_head()
         upstream.deadline_ns = NEVER
         early = self._client.start_tunnel()
         if body:
@@ -426,26 +402,6 @@ class Exchange:
         self._keep = False
         self._finish(self._worker.monotonic_ns())
 
-    def report(self) -> None:
-        """Count the bytes of a tunnel or a stream of events so far."""
-        self._report_instance()
-        edge_in, edge_out, _, _ = before = self._reported
-        if self.bytes_in != edge_in or self.bytes_out != edge_out:
-            self._route.edge.transferred(self.bytes_in - edge_in, self.bytes_out - edge_out)
-            self._reported = self.bytes_in, self.bytes_out, before[2], before[3]
-
-    def _record_at_head(self) -> None:
-        """An upgrade and a stream of events answer in the time until their head; bytes are reported as they go."""
-        now_ns = self._worker.monotonic_ns()
-        assert self._instance is not None
-        self._recorded = self._streaming = True
-        self._duration_ns = now_ns - self._started_ns
-        self._instance_ns = now_ns - self._sent_ns
-        self._instance.recorder.response(self._status, self._instance_ns)
-        self._route.edge.response(self._status, self._duration_ns, self.bytes_in, self.bytes_out)
-        self._reported = self.bytes_in, self.bytes_out, 0, 0
-        self._worker.tunnels.add(self)
-
     def _drop_instance(self) -> None:
         """Let go of whatever we had of an instance, in the middle."""
         if self._dial is not None:
@@ -457,28 +413,6 @@ class Exchange:
         if upstream is not None:
             upstream.abort()
 
-    def _leave_instance(self, answered_ns: int | None = None) -> None:
-        """The instance is done with this request; `answered_ns`: with an answer, or a part of one."""
-        instance = self._instance
-        assert instance is not None
-        recorder = instance.recorder
-        if answered_ns is not None and not self._recorded:
-            self._instance_ns = answered_ns - self._sent_ns
-            recorder.response(self._status, self._instance_ns)
-        self._report_instance()
-        recorder.finished()
-        self._reported = (self._reported[0], self._reported[1], 0, 0)
-        self.bytes_sent = 0
-        self._instance = self._upstream = None
-
-    def _report_instance(self) -> None:
-        instance, upstream = self._instance, self._upstream
-        if instance is not None and upstream is not None:
-            edge_in, edge_out, sent, received = self._reported
-            if self.bytes_sent != sent or upstream.received != received:
-                instance.recorder.transferred(self.bytes_sent - sent, upstream.received - received)
-                self._reported = edge_in, edge_out, self.bytes_sent, upstream.received
-
     def _own_answer(self, fault: Fault, reason: str) -> bytes:
         request_id = self._request_id
         kind, page = faults.body(
@@ -489,35 +423,8 @@ class Exchange:
 
     def _finish(self, now_ns: int) -> None:
         self._over = True
-        if self._recorded:
-            self.report()
-            self._worker.tunnels.discard(self)
-        else:
-            self._duration_ns = now_ns - self._started_ns
-            self._route.edge.response(self._status, self._duration_ns, self.bytes_in, self.bytes_out)
-        fault, worker = self._fault, self._worker
-        ours = fault is not None and fault.blame is not Blame.CLIENT
-        if ours or (worker.log.enabled and self._route.access_log):
-            worker.log.add(self._entry(fault))
+        self._count_at_end(now_ns)
         self._client.exchange_over(now_ns, keep=self._keep)
 
-    def _entry(self, fault: Fault | None) -> Entry:
-        head = self._head
-        return Entry(
-            unix_ms=self._worker.unix_ms(self._started_ns),
-            app=self._route.app,
-            region=self._door.region,
-            client=self._client.ip,
-            method=head.method,
-            host=head.host,
-            target=head.target,
-            status=self._status,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            duration_ns=self._duration_ns,
-            instance=self._instance_id,
-            instance_ns=self._instance_ns,
-            request_id=self._request_id.decode(),
-            code=fault.code if fault is not None else None,
-            why=self._why,
-        )
+    def _client_ip(self) -> str:
+        return self._client.ip

@@ -38,8 +38,8 @@ class RequestIds:
 
     def traceparent(self) -> bytes:
         """A new W3C trace context, not sampled."""
-        chance = b"%048x" % (self._getrandbits(192) | 1 << 64 | 1)
-        return b"00-%b-%b-00" % (chance[:32], chance[32:])
+        getrandbits = self._getrandbits
+        return b"00-%032x-%016x-00" % (getrandbits(128) or 1, getrandbits(64) or 1)
 
     def _renew(self, unix_ms: int) -> int:
         chance = self._getrandbits(79)
