@@ -80,7 +80,8 @@ def children(pid: int) -> list[int]:
 def nginx_upstream(folder: Path, port: int) -> "subprocess.Popen[bytes]":
     conf = folder / "upstream.conf"
     conf.write_text(
-        f"daemon off; worker_processes 1; pid {folder}/upstream.pid; error_log stderr crit; events {{ worker_connections 1024; }}\n"
+        f"daemon off; worker_processes 1; pid {folder}/upstream.pid; error_log stderr crit;"
+        " events { worker_connections 1024; }\n"
         f"http {{ access_log off; keepalive_requests 1000000; server {{ listen 127.0.0.1:{port};"
         f" location / {{ return 200 '{'x' * 1024}'; }} }} }}\n"
     )
@@ -90,10 +91,12 @@ def nginx_upstream(folder: Path, port: int) -> "subprocess.Popen[bytes]":
 def nginx_proxy(folder: Path, port: int, upstream: int) -> "subprocess.Popen[bytes]":
     conf = folder / "proxy.conf"
     conf.write_text(
-        f"daemon off; worker_processes 1; pid {folder}/proxy.pid; error_log stderr crit; events {{ worker_connections 1024; }}\n"
+        f"daemon off; worker_processes 1; pid {folder}/proxy.pid; error_log stderr crit;"
+        " events { worker_connections 1024; }\n"
         f"http {{ access_log off; keepalive_requests 1000000; upstream u {{ server 127.0.0.1:{upstream}; keepalive 64;"
         f" keepalive_requests 1000000; }} server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u;"
-        ' proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header X-Forwarded-For $remote_addr; } } }\n'
+        ' proxy_http_version 1.1; proxy_set_header Connection "";'
+        " proxy_set_header X-Forwarded-For $remote_addr; } } }\n"
     )
     return start(PROXY_CPU, "nginx", "-c", str(conf), "-p", str(folder))
 

@@ -133,3 +133,25 @@ def body(fault: Fault, *, reason: str, request_id: str, html: bool) -> tuple[byt
     if reason:
         error["reason"] = reason
     return b"application/json", orjson.dumps({"error": error}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def markdown() -> str:
+    """docs/faults.md."""
+    lines = [
+        "# Fault codes",
+        "",
+        "Made by `python -m flyproxy.edge.faults`; a test compares. The code is in the header `Flyproxy-Error`, in",
+        "the body (HTML or JSON by `Accept`), in the log line (`fault`, with the case at hand in `why`), and counted in",
+        "`fly_edge_error_count{code}`. When the answer has already begun it breaks off instead, and only the log and",
+        "the counter tell. On a raw TCP door the client sees a reset. A client that leaves before its answer has begun",
+        f"is counted and logged with status {CLIENT_CLOSED_REQUEST} and no code.",
+        "",
+        "| code | status | whose fault | what happened |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| `{f.code}` | {f.status} | {f.blame.value} | {f.sentence} |" for f in FAULTS.values()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

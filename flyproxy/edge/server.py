@@ -54,27 +54,30 @@ class EdgeServer:
         entry in `sockets` may be None, any other socket is closed); new doors open, gone ones close."""
         worker = self._running()
         check(edge)
-        before = self._generation
-        generation = Generation(worker, edge, before.instances if before is not None else {})
-        worker.settle(edge)
-        old, doors = list(self._doors), []
+        before = self._generation.instances if self._generation is not None else {}
+        generation = Generation(worker, edge, before)
+        gone, doors, new = list(self._doors), [], []
         for listener, listening in zip(edge.listeners, sockets, strict=True):
-            door = next((one for one in old if one.listener == listener), None)
+            door = next((one for one in gone if one.listener == listener), None)
             if door is not None:
-                old.remove(door)
+                gone.remove(door)
                 door.use_or_close(listening)
             elif listening is None:
                 raise NotReadyError(f"no socket for the new door {listener.host}:{listener.port}")
             else:
                 door = Door(worker, listener, listening)
-            generation.lead(door.way, listener)
+                new.append(door)
             doors.append(door)
-        self._generation, self._doors = generation, doors
+        # from here on nothing is refused any more
+        worker.settle(edge)
         for door in doors:
+            generation.lead(door.way, door.listener)
+        self._generation, self._doors = generation, doors
+        for door in new:
             await door.open()
-        for door in old:
+        for door in gone:
             door.close()
-        for key, instance in (before.instances if before is not None else {}).items():
+        for key, instance in before.items():
             if key not in generation.instances:
                 instance.retire()
 
@@ -97,8 +100,12 @@ class EdgeServer:
                 await asyncio.wait_for(worker.empty.wait(), DRAIN_GRACE_S)
         for instance in self._generation.instances.values() if self._generation is not None else ():
             instance.retire()
-        await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_GRACE_S):
+                while worker.upstreams:  # noqa: ASYNC110  # their ends are counted as the loop tells of them
+                    await asyncio.sleep(0.005)
         worker.stop()
+        self._recorder.on_dirty = None
 
     def statistics(self) -> dict[str, int]:
         """How much of what is held right now."""

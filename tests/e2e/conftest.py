@@ -70,8 +70,17 @@ class FrontDoor:
     log: Path
     tokens: dict[str, str] = field(default_factory=dict)
 
-    def fetch(self, path: str, *, token: str = "", method: str = "GET", data: bytes | None = None) -> Answer:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.telemetry}{path}", data=data, method=method)
+    def fetch(
+        self,
+        path: str,
+        *,
+        token: str = "",
+        method: str = "GET",
+        data: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        url = f"http://127.0.0.1:{self.telemetry}{path}"
+        request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
         if token:
             request.add_header("Authorization", f"Bearer {token}")
         try:
@@ -284,6 +293,17 @@ Start = Callable[..., FrontDoor]
 @pytest.fixture
 def start_front_door(tmp_path: Path) -> Iterator[Start]:
     """start(config: dict with any keys of the file) -> FrontDoor, ready; stopped when the test ends."""
+    yield from front_doors(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start_shared_front_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """As start_front_door, stopped when the module's last test ends: for tables of many short cases."""
+    yield from front_doors(tmp_path_factory.mktemp("shared"))
+
+
+def front_doors(folder: Path) -> Iterator[Start]:
+    """Yields `start` once; afterwards stops whatever it started."""
     started: list[FrontDoor] = []
 
     def start(config: dict[str, Any], *, wait: bool = True) -> FrontDoor:
@@ -291,12 +311,12 @@ def start_front_door(tmp_path: Path) -> Iterator[Start]:
         config = json.loads(json.dumps(config))
         telemetry = config.setdefault("telemetry", {})
         telemetry.setdefault("bind", f"127.0.0.1:{free_port()}")
-        telemetry.setdefault("data_dir", str(tmp_path / "data"))
+        telemetry.setdefault("data_dir", str(folder / "data"))
         telemetry.setdefault("own_interval", "1s")
         config.setdefault("edge", {}).setdefault("access_log", "off")
-        file = tmp_path / f"flyproxy{number}.yaml"
+        file = folder / f"flyproxy{number}.yaml"
         file.write_text(json.dumps(config, indent=1))  # YAML reads JSON
-        log = tmp_path / f"log{number}.txt"
+        log = folder / f"log{number}.txt"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLY", "PYTHON"))}
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -330,7 +350,7 @@ def start_front_door(tmp_path: Path) -> Iterator[Start]:
         assert "Traceback" not in text, text
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toolbox() -> dict[str, Any]:
     """What tests of this folder use by name."""
     return {"Account": Account, "Client": Client, "free_port": free_port, "eventually": eventually}

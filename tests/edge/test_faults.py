@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +39,8 @@ def test_browsers_get_a_page_and_nothing_in_it_is_taken_for_markup() -> None:
     assert b"<script>" not in page
     assert b"PP01" in page
     assert b"01X" in page
+
+
+def test_the_documented_codes_are_these() -> None:
+    documented = Path(__file__).parents[2] / "docs" / "faults.md"
+    assert documented.read_text() == faults.markdown()

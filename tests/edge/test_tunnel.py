@@ -156,3 +156,32 @@ async def test_a_stream_of_events_answers_in_the_time_until_its_head(house: Hous
     assert house.counted() == {"200": 1}
     assert house.metric("fly_edge_data_out") == client.received
     assert house.metric("fly_app_http_responses_count", status="200") == 1
+
+
+async def test_hundreds_of_half_closes_under_churn_do_not_bring_the_process_down(house: House) -> None:
+    """uvloop 0.22 and 0.23 abort the whole process here if anybody calls `write_eof()` on a transport."""
+
+    async def bye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCH)
+        await reader.read()
+        writer.transport.abort()
+
+    await house.open(house.app("hello", await house.upstream(bye)))
+
+    async def one(number: int) -> None:
+        client = await house.client()
+        await client.send(UPGRADE)
+        await client.head()
+        client.half_close()
+        if number % 3:
+            await client.rest()
+        client.abort()
+
+    for _ in range(10):
+        await asyncio.gather(*(one(number) for number in range(50)))
+    await house.settle(lambda: house.server.statistics()["clients"] == 0)
+    await house.settle(lambda: house.server.statistics()["upstream_connections"] == 0)
+    assert house.balanced()
+    assert house.counted() == {"101": 500}
+    assert house.metric("fly_app_tcp_connects_count") == house.metric("fly_app_tcp_disconnects_count") == 500

@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ def fetch(url: str, host: str = "") -> bytes:
         return bytes(reply.read())
 
 
+def listens(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), 1):
+        return True
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     staged = Stage(tmp_path)
@@ -91,9 +97,8 @@ def test_the_flask_app_is_served_and_its_own_metrics_are_found(stage: Stage) -> 
         stage.run(str(EXAMPLES / "flask" / "app.py"), "--port", str(stage.port(port)))
     stage.front_door("flask")
     for door in (8080, 8080, 8090):
-        body = eventually(
-            lambda door=door: fetch(f"http://127.0.0.1:{stage.port(door)}/hello/signup", "hello.localhost")
-        )
+        url = f"http://127.0.0.1:{stage.port(door)}/hello/signup"
+        body = eventually(partial(fetch, url, "hello.localhost"))
         assert body == b"signup: you have been recorded.\n"
 
     def both_regions() -> bool:
@@ -108,7 +113,7 @@ def test_the_flask_app_is_served_and_its_own_metrics_are_found(stage: Stage) -> 
 def test_the_tcp_door_passes_bytes_and_counts_them(stage: Stage) -> None:
     stage.run(str(EXAMPLES / "tcp" / "echo.py"), "--port", str(stage.port(7001)))
     stage.front_door("tcp")
-    eventually(lambda: socket.create_connection(("127.0.0.1", stage.port(7001)), 1).close() is None)
+    eventually(partial(listens, stage.port(7001)))
     with socket.create_connection(("127.0.0.1", stage.port(7000)), 10) as sock:
         sock.sendall(b"hello\n")
         sock.shutdown(socket.SHUT_WR)
