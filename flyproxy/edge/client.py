@@ -11,7 +11,7 @@ import asyncio
 
 from flyproxy.edge import faults
 from flyproxy.edge.faults import Fault, fault_of_status
-from flyproxy.edge.forwarding import OWNED, connection_suffix
+from flyproxy.edge.forwarding import OWNED
 from flyproxy.edge.proxy import Exchange
 from flyproxy.edge.route import Doorway
 from flyproxy.edge.wire import half_close, reset, unlimited
@@ -75,7 +75,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport = unlimited(transport)
         peer = transport.get_extra_info("peername")
         self.ip = peer[0].removeprefix("::ffff:") if peer else "unknown"
-        self.suffix = connection_suffix(self.ip, self._door.port, self._door.region)
+        ip = self.ip.encode("ascii", "replace")
+        self.suffix = self._door.suffix_template % (ip, ip)
         now_ns = self._begun_ns = worker.monotonic_ns()
         self.deadline_ns = now_ns + worker.idle_ns
         worker.joined(self)

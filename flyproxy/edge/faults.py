@@ -141,7 +141,7 @@ def markdown() -> str:
         "# Fault codes",
         "",
         "Made by `python -m flyproxy.edge.faults`; a test compares. The code is in the header `Flyproxy-Error`, in",
-        "the body (HTML or JSON by `Accept`), in the log line (`fault`, with the case at hand in `why`), and counted in",
+        "the body (HTML or JSON by `Accept`), in the log line (`fault`, the case at hand in `why`), and counted in",
         "`fly_edge_error_count{code}`. When the answer has already begun it breaks off instead, and only the log and",
         "the counter tell. On a raw TCP door the client sees a reset. A client that leaves before its answer has begun",
         f"is counted and logged with status {CLIENT_CLOSED_REQUEST} and no code.",

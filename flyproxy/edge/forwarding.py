@@ -6,6 +6,8 @@ whatever a client claims in one of `OWNED` is dropped and said anew. `Via` is a 
 line can be matched.
 """
 
+from email.utils import formatdate
+
 from flyproxy import __version__
 from flyproxy.edge.faults import Fault
 from flyproxy.http1.head import RequestHead, ResponseHead
@@ -50,24 +52,21 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 """Methods that may be sent again when nothing came back (RFC 9110 9.2.2); only ever done without a body."""
 
 
-def connection_suffix(client_ip: str, door_port: int, region: str) -> bytes:
-    """The lines every request of one client connection gets, each with its CRLF."""
-    ip, port = client_ip.encode("ascii", "replace"), b"%d" % door_port
-    return b"".join(
-        b"%b: %b\r\n" % line
-        for line in (
-            (b"Fly-Client-IP", ip),
-            (b"Fly-Forwarded-Port", port),
-            (b"Fly-Forwarded-Proto", b"http"),
-            (b"Fly-Forwarded-Ssl", b"off"),
-            (b"Fly-Region", region.encode("ascii", "replace")),
-            (b"X-Forwarded-For", ip),
-            (b"X-Forwarded-Proto", b"http"),
-            (b"X-Forwarded-Port", port),
-            (b"X-Forwarded-SSL", b"off"),
-            (b"Via", b"1.1 flyproxy"),
-        )
-    )
+def suffix_template(door_port: int, region: str) -> bytes:
+    """The lines every request through one door gets, each with its CRLF; `% (ip, ip)` makes them a connection's."""
+    named = region.encode("ascii", "replace").replace(b"%", b"%%")
+    return (
+        b"Fly-Client-IP: %%b\r\n"
+        b"Fly-Forwarded-Port: %d\r\n"
+        b"Fly-Forwarded-Proto: http\r\n"
+        b"Fly-Forwarded-Ssl: off\r\n"
+        b"Fly-Region: %b\r\n"
+        b"X-Forwarded-For: %%b\r\n"
+        b"X-Forwarded-Proto: http\r\n"
+        b"X-Forwarded-Port: %d\r\n"
+        b"X-Forwarded-SSL: off\r\n"
+        b"Via: 1.1 flyproxy\r\n"
+    ) % (door_port, named, door_port)
 
 
 def request_head(
@@ -133,10 +132,11 @@ def interim_head(head: ResponseHead) -> bytes:
 
 
 def own_response(
-    fault: Fault, content_type: bytes, body: bytes, request_id: bytes, *, close: bool, head_only: bool
+    fault: Fault, content_type: bytes, body: bytes, request_id: bytes, unix_s: int, *, close: bool, head_only: bool
 ) -> bytes:
     """An answer of our own; `head_only` for HEAD: the length stands, the body does not come."""
     headers = [
+        (b"Date", formatdate(unix_s, usegmt=True).encode()),
         (b"Content-Type", content_type),
         (b"Cache-Control", b"no-store"),
         (b"Flyproxy-Error", fault.code.encode()),

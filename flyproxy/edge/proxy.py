@@ -236,7 +236,7 @@ class Exchange(Account):
     def answered(self, head: ResponseHead, body: bytes, *, over: bool) -> None:
         upstream, request, worker = self._upstream, self._head, self._worker
         assert upstream is not None
-        if head.upgrade is not None and request.upgrade is None:
+        if head.upgrade is not None and head.upgrade not in (request.upgrade or b"").split(b", "):
             self.fail(faults.BAD_RESPONSE, "an unasked 101")
             return
         measured = not head.has_body or head.content_length >= 0
@@ -419,7 +419,8 @@ class Exchange(Account):
             fault, reason=reason, request_id=request_id.decode(), html=faults.wants_html(self._head.lines)
         )
         head_only = self.method == b"HEAD"
-        return own_response(fault, kind, page, request_id, close=not self._keep, head_only=head_only)
+        unix_s = self._worker.clock.now_ms() // 1000
+        return own_response(fault, kind, page, request_id, unix_s, close=not self._keep, head_only=head_only)
 
     def _finish(self, now_ns: int) -> None:
         self._over = True

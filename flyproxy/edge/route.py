@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flyproxy.edge.forwarding import suffix_template
 from flyproxy.edge.instance import Instance
 from flyproxy.edge.router import Router
 from flyproxy.instrument.recorder import EdgeRecorder
@@ -31,6 +32,7 @@ class Doorway:
         self.port = port
         self.region = region
         self.request_id_suffix = b"-" + region.encode("ascii", "replace")
+        self.suffix_template = suffix_template(port, region)
         self.closing = False
         """It is gone from the configuration: connections are told to leave."""
         self.router: Router[Route]

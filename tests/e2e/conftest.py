@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +134,7 @@ class FrontDoor:
 
     def exposed_sum(self, name: str, *by: str, **where: str) -> dict[Any, float]:
         """Sum of a family on /metrics by labels."""
-        sums: Counter[Any] = Counter()
+        sums: defaultdict[Any, float] = defaultdict(float)
         for (found, labels), value in self.exposed().items():
             have = dict(labels)
             if found == name and all(have.get(key) == wanted for key, wanted in where.items()):
@@ -330,10 +330,11 @@ def front_doors(folder: Path) -> Iterator[Start]:
         door = FrontDoor(process, file, doors, int(telemetry["bind"].rpartition(":")[2]), log)
         started.append(door)
         if wait:
-            try:
-                eventually(lambda: door.fetch("/-/ready").status == 200, what="the front door is ready")
-            except AssertionError:
-                raise AssertionError(log.read_text()) from None
+            with contextlib.suppress(AssertionError):
+                eventually(lambda: process.poll() is not None or door.fetch("/-/ready").status == 200)
+                if process.poll() is None:
+                    return door
+            raise AssertionError(f"the front door did not become ready:\n{log.read_text()}")
         return door
 
     yield start

@@ -4,19 +4,19 @@ from flyproxy.edge import faults
 from flyproxy.edge.forwarding import (
     OWNED,
     SERVER,
-    connection_suffix,
     interim_head,
     is_event_stream,
     own_response,
     request_head,
     response_head,
+    suffix_template,
 )
 from flyproxy.http1.limits import HeadLimits
 from flyproxy.http1.parser import request_parser, response_parser
 
 REQUESTS = request_parser(HeadLimits(), OWNED)
 RESPONSES = response_parser(HeadLimits())
-SUFFIX = connection_suffix("192.0.2.7", 8080, "ord")
+SUFFIX = suffix_template(8080, "ord") % (b"192.0.2.7", b"192.0.2.7")
 TRACE = b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00"
 
 
@@ -101,10 +101,11 @@ def test_event_streams_are_known_by_their_type() -> None:
 
 
 def test_our_own_answers_carry_their_code() -> None:
-    whole = own_response(faults.NO_INSTANCE, b"text/plain", b"body", b"01X", close=True, head_only=False)
+    whole = own_response(faults.NO_INSTANCE, b"text/plain", b"body", b"01X", 0, close=True, head_only=False)
     assert whole.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"Flyproxy-Error: PR01\r\n" in whole
+    assert b"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n" in whole
     assert b"Connection: close\r\n" in whole
     assert whole.endswith(b"Content-Length: 4\r\n\r\nbody")
-    head = own_response(faults.NO_INSTANCE, b"text/plain", b"body", b"01X", close=False, head_only=True)
+    head = own_response(faults.NO_INSTANCE, b"text/plain", b"body", b"01X", 0, close=False, head_only=True)
     assert head.endswith(b"Content-Length: 4\r\n\r\n")

@@ -1,9 +1,12 @@
 """What a client and an instance may expect of one request between them."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
+
+from flyproxy.edge.proxy import Exchange
 
 GET = b"GET / HTTP/1.1\r\nHost: hello.test\r\n\r\n"
 House = Any
@@ -313,3 +316,19 @@ async def test_the_nearest_region_answers_where_the_doors_own_has_no_instance(ho
     assert far.connections == 0
     assert house.metric("fly_app_http_responses_count", region="iad", host="aaaa", status="200") == 4
     assert house.metric("fly_edge_http_responses_count", region="ord", host="2bc3", status="200") == 4
+
+
+async def test_a_finished_request_leaves_nothing_to_the_garbage_collector(house: House) -> None:
+    await house.open(house.app("hello", await house.upstream()), house.app("none"))
+    client = await house.client()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await client.ask(GET)
+            await client.ask(b"POST / HTTP/1.1\r\nHost: hello.test\r\nContent-Length: 0\r\n\r\n")
+            await client.ask(b"GET / HTTP/1.1\r\nHost: none.test\r\n\r\n")
+        left = [one for one in gc.get_objects() if isinstance(one, Exchange)]
+    finally:
+        gc.enable()
+    assert left == []

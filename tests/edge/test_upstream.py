@@ -51,6 +51,16 @@ async def test_a_faulty_answer_is_a_502_and_its_connection_is_not_used_again(hou
     assert house.balanced()
 
 
+async def test_a_switch_to_another_protocol_than_asked_is_a_502(house: House) -> None:
+    upstream = await house.says(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: irc\r\n\r\n")
+    await house.open(house.app("hello", upstream))
+    client = await house.client()
+    head, _ = await client.ask(
+        b"GET / HTTP/1.1\r\nHost: hello.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    assert b"Flyproxy-Error: PU01\r\n" in head
+
+
 @pytest.mark.parametrize(
     ("answer", "then", "code"),
     [
