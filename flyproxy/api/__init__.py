@@ -2,6 +2,7 @@
 
 ports         what the runtime hands us: query, expose, status
 application   routes and middleware, put together
+connections   how many there are, how long a head takes, how long an answer waits for its reader
 tokens        data_dir/tokens: minting, checking, scopes
 access        whose token a request carries; whether it comes from this machine
 prometheus    /prometheus/<org>/api/v1/...

@@ -1,8 +1,10 @@
 """Who is asking: the token of a request, and whether it really comes from this machine."""
 
+import asyncio
 import base64
 import binascii
 import ipaddress
+import re
 
 from aiohttp import web
 
@@ -12,8 +14,11 @@ from flyproxy.api.tokens import Grant, Scope, TokenFile, TokenFileError
 HOW = "send `Authorization: Bearer TOKEN`; `flyproxy auth token` prints one"
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="flyproxy", Basic realm="flyproxy"'}
 
-_FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip"})
-_FORWARDING_PREFIXES = ("x-forwarded-", "fly-")
+_FORWARDING = frozenset(
+    {"forwarded", "via", "cdn-loop", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-proxyuser-ip"}
+)
+_FORWARDING_PREFIXES = ("x-forwarded", "x-original-", "x-real-", "x-envoy-", "fly-", "cf-", "fastly-")
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z.-]+))(?::[0-9]{1,5})?", re.ASCII)
 
 
 def organization_grant(request: web.Request, tokens: TokenFile, organization: str) -> Grant:
@@ -53,8 +58,7 @@ def request_grant(request: web.Request, tokens: TokenFile) -> Grant:
 def asks_from_here(request: web.Request) -> bool:
     """Whether a request comes from this machine itself: a loopback peer, nobody forwarded it, it was addressed to
     loopback (a foreign Host is a browser led here by DNS), and no other site's page sent it."""
-    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    if not isinstance(peer, tuple) or not _is_loopback(str(peer[0])):
+    if request.transport is None or not comes_from_here(request.transport):
         return False
     names = [name.lower() for name in request.headers]
     if any(name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES) for name in names):
@@ -62,10 +66,18 @@ def asks_from_here(request: web.Request) -> bool:
     hosts = request.headers.getall("Host", [])
     if len(hosts) != 1 or not _names_loopback(hosts[0]):
         return False
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2].lower() != hosts[0].lower():
+    if not request.raw_path.startswith("/"):  # absolute-form: the host that counts is in there (RFC 9112 3.2.2)
         return False
-    return request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
+    origins = request.headers.getall("Origin", [])
+    if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
+        return False
+    return all(site in ("none", "same-origin") for site in request.headers.getall("Sec-Fetch-Site", []))
+
+
+def comes_from_here(transport: asyncio.BaseTransport) -> bool:
+    """Whether the connection's other end is a loopback address."""
+    peer = transport.get_extra_info("peername")
+    return isinstance(peer, tuple) and _is_loopback(str(peer[0]))
 
 
 def _token_of(authorization: str) -> str:
@@ -103,11 +115,11 @@ def _unauthorized(message: str) -> ApiFault:
 
 
 def _names_loopback(host: str) -> bool:
-    """`localhost` or a loopback address, with or without a port."""
-    if host.startswith("["):
-        name = host[1:].partition("]")[0]
-    else:
-        name = host.rpartition(":")[0] or host
+    """`localhost` or a loopback address, with or without a port, and nothing else."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = found[1] or found[2]
     return name.lower() == "localhost" or _is_loopback(name)
 
 

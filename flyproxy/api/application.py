@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
+from flyproxy.api.connections import ApiRunner
 from flyproxy.api.faults import ApiFault, error_json
 from flyproxy.api.meta import MetaHandlers
 from flyproxy.api.metrics import MetricsHandlers
@@ -26,8 +28,11 @@ HEADER_BYTES_MAX = 16 * 1024
 """One header line; aiohttp refuses longer ones with 400."""
 TOKENS_FILE = "tokens"
 """Its name in the data directory."""
+KEEPALIVE_S = 75.0
+"""From one answer to the end of the next head."""
 
 _LOG = logging.getLogger("flyproxy.api")
+_REACHED: web.AppKey[Callable[[str], None]] = web.AppKey("reached")
 
 _HEADERS = {
     "Server": "flyproxy",
@@ -43,6 +48,7 @@ def build_application(ports: Ports, telemetry: Callable[[], Telemetry], clock: C
     application; the tokens are read from its data directory as of now."""
     tokens = TokenFile(Path(telemetry().data_dir) / TOKENS_FILE, clock)
     application = web.Application(middlewares=[_guarded(ports)], client_max_size=BODY_BYTES_MAX)
+    application[_REACHED] = ports.status.limit_reached
     application.add_routes(MetaHandlers(ports.status, telemetry, tokens).routes())
     application.add_routes(MetricsHandlers(ports.expose, tokens).routes())
     application.add_routes(PrometheusHandlers(ports, telemetry, tokens, clock).routes())
@@ -52,15 +58,36 @@ def build_application(ports: Ports, telemetry: Callable[[], Telemetry], clock: C
 
 def build_runner(application: web.Application) -> web.AppRunner:
     """How the application is to be served: no access log (it would hold queries), a query is cancelled when its
-    client goes away, and lines long enough that we can refuse them with a sentence."""
-    return web.AppRunner(
+    client goes away, connections are bounded, and lines are long enough that we can refuse them with a sentence."""
+    return ApiRunner(
         application,
+        application[_REACHED],
         access_log=None,
+        logger=_http_log(),
         handler_cancellation=True,
         max_line_size=2 * URL_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
-        keepalive_timeout=75.0,
+        keepalive_timeout=KEEPALIVE_S,
     )
+
+
+def _http_log() -> logging.Logger:
+    log = logging.getLogger("flyproxy.api.http")
+    if not log.filters:
+        log.addFilter(_without_requests)
+    return log
+
+
+def _without_requests(record: logging.LogRecord) -> bool:
+    """aiohttp says a traceback for each request it cannot parse, and quotes it: anybody could fill the log, and find a
+    neighbour's token there. Such a request is answered with 400; only a fault of ours is said, by its place."""
+    fault = record.exc_info[1] if record.exc_info else None
+    if isinstance(fault, HttpProcessingError):
+        return False
+    if fault is not None:
+        _log_frames(fault)
+        return False
+    return True
 
 
 def _guarded(ports: Ports) -> Middleware:
@@ -107,7 +134,7 @@ def _refusal(ports: Ports, fault: ApiFault) -> web.Response:
     )
 
 
-def _log_frames(fault: Exception) -> None:
+def _log_frames(fault: BaseException) -> None:
     """Where it happened, not what was in it: messages of exceptions may quote a query."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(fault.__traceback__)]
     _LOG.error("api: %s at %s", type(fault).__name__, " < ".join(reversed(frames)))

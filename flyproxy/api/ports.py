@@ -90,10 +90,13 @@ LIMITS: Sequence[str] = (
     "api_url_bytes",
     "api_body_bytes",
     "api_body_timeout",
+    "api_connections",
+    "api_head_timeout",
     "api_parameters",
     "api_match_count",
     "api_points",
     "api_queries_waiting",
     "api_query_timeout",
+    "api_write_timeout",
 )
 """Every name `limit_reached` is called with."""

@@ -61,9 +61,8 @@ def demo(app: str | None, seconds: float | None, rate: float) -> None:
             asyncio.run(show(stage, seconds, rate))
         except FlyproxyError as fault:
             raise click.ClickException(str(fault)) from None
-        except KeyboardInterrupt:
-            pass
-        click.echo("\nstopping the apps and the front door", err=True)
+        finally:
+            click.echo("\nstopping the apps and the front door", err=True)
 
 
 class DemoError(FlyproxyError):

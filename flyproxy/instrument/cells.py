@@ -35,6 +35,7 @@ CELLS_MAX = 1 << 18
 RECORDS_BYTES_MAX = 8 << 20
 """Default capacity of the records area, bytes (sparse)."""
 SUFFIX = ".cells"
+NO_FILE = -1
 
 _HEADER = struct.Struct("<8sIIIiqQQQQQ16s")
 _PUBLISHED_OFFSET = 128
@@ -67,7 +68,7 @@ class Record:
 class Segment:
     """The writer's side. One thread of one process owns it."""
 
-    def __init__(self, path: str, file: int, memory: mmap.mmap, records_offset: int, cells_offset: int) -> None:
+    def __init__(self, path: str, file: int, memory: mmap.mmap) -> None:
         self.path = path
         self._file = file
         self._memory = memory
@@ -76,10 +77,10 @@ class Segment:
         self.worker: int | None = header[4] if header[4] >= 0 else None
         self.identity = f"{header[6]:016x}"
         self.process = header[11].rstrip(b"\0").decode()
-        self._records_offset = records_offset
-        self._cells_offset = cells_offset
         self.records_capacity = header[7]
         self.capacity = header[8]
+        self._records_offset = records_offset = header[9]
+        self._cells_offset = cells_offset = header[10]
         self._published = self._view[_PUBLISHED_OFFSET : _PUBLISHED_OFFSET + _PUBLISHED_BYTES].cast("q")
         self.cells: memoryview[int] = self._view[cells_offset : cells_offset + 8 * self.capacity].cast("q")
         """[capacity] int64: item assignment is the one way to write."""
@@ -98,23 +99,7 @@ class Segment:
     ) -> Self:
         """A new segment at `path` (ends in `.cells`), whole from the moment it has that name; raises CellsError
         when there is one already or the file system refuses."""
-        records_capacity = -(-records_bytes_max // 4096) * 4096
-        cells_offset = HEADER_BYTES + records_capacity
-        total = cells_offset + 8 * cells_max
-        header = _HEADER.pack(
-            MAGIC,
-            VERSION,
-            HEADER_BYTES,
-            os.getpid(),
-            -1 if worker is None else worker,
-            time.time_ns() // 1_000_000,
-            int.from_bytes(os.urandom(8), "little"),
-            records_capacity,
-            cells_max,
-            HEADER_BYTES,
-            cells_offset,
-            process.encode()[:16],
-        )
+        header, total = _new_header(worker, process, cells_max, records_bytes_max)
         unborn = f"{path}.{os.getpid()}.new"
         file = -1
         try:
@@ -131,7 +116,23 @@ class Segment:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(unborn)
-        return cls(path, file, memory, HEADER_BYTES, cells_offset)
+        return cls(path, file, memory)
+
+    @classmethod
+    def private(
+        cls,
+        worker: int | None = None,
+        *,
+        process: str = "edge",
+        cells_max: int = CELLS_MAX,
+        records_bytes_max: int = RECORDS_BYTES_MAX,
+    ) -> Self:
+        """One that nobody else can read, in this process' own memory: to go on counting, unseen, where there is no
+        room for one that is shared."""
+        header, total = _new_header(worker, process, cells_max, records_bytes_max)
+        memory = mmap.mmap(-1, total)
+        memory[: len(header)] = header
+        return cls("", NO_FILE, memory)
 
     @staticmethod
     def open_readonly(path: str) -> "SegmentReader":
@@ -172,7 +173,7 @@ class Segment:
         return True
 
     def _reserve_to(self, reserved: int, wanted: int) -> int:
-        if wanted <= reserved:
+        if wanted <= reserved or self._file == NO_FILE:
             return reserved
         size = -(-(wanted - reserved) // _RESERVE_STEP) * _RESERVE_STEP
         size = min(size, len(self._memory) - reserved)
@@ -185,7 +186,29 @@ class Segment:
         self._published.release()
         self._view.release()
         self._memory.close()
-        os.close(self._file)
+        if self._file != NO_FILE:
+            os.close(self._file)
+
+
+def _new_header(worker: int | None, process: str, cells_max: int, records_bytes_max: int) -> tuple[bytes, int]:
+    """The header of a new segment, and the bytes of the whole."""
+    records_capacity = -(-records_bytes_max // 4096) * 4096
+    cells_offset = HEADER_BYTES + records_capacity
+    header = _HEADER.pack(
+        MAGIC,
+        VERSION,
+        HEADER_BYTES,
+        os.getpid(),
+        -1 if worker is None else worker,
+        time.time_ns() // 1_000_000,
+        int.from_bytes(os.urandom(8), "little"),
+        records_capacity,
+        cells_max,
+        HEADER_BYTES,
+        cells_offset,
+        process.encode()[:16],
+    )
+    return header, cells_offset + 8 * cells_max
 
 
 class SegmentReader:

@@ -135,6 +135,10 @@ class Snapshot:
             self._apps, self._instances = wanted
             self._rearrange()
 
+    def beat_every(self, interval_ms: int) -> None:
+        """Batches come this far apart from now on."""
+        self._interval_ms = interval_ms
+
     def retire(self, path: str) -> None:
         """The writer of this segment is gone: its counters go into the base, the file is removed. Does nothing for
         a segment that was retired before; raises CellsError when the base cannot be written (the segment then goes
@@ -216,7 +220,10 @@ class Snapshot:
             reader = source.reader
             assert reader is not None
             if (reader.process, reader.worker) == (own.process, own.worker) and reader.identity != own.identity:
-                self.retire(path)
+                try:
+                    self.retire(path)
+                except CellsError:
+                    return  # no room for a base now: it goes on counting, and is retired when asked for again
 
     def _forget(self, path: str, reader: SegmentReader) -> None:
         self._segments.pop(path, None)

@@ -94,10 +94,17 @@ class CountFold:
         return (np.ones_like(self.count) if self.ones else self.count), present
 
 
+_SCALE = 2.0**-64
+
+
 class SumFold:
-    """sum and avg, compensated as Prometheus 3 has them; Prometheus 2 adds plainly, row after row."""
+    """sum and avg, compensated as Prometheus 3 has them; Prometheus 2 adds plainly, row after row.
+
+    The mean of numbers whose sum no float can hold is taken from a second sum of a smaller scale, begun when needed.
+    """
 
     def __init__(self, groups: int, steps: int, *, mean: bool, compensate: bool) -> None:
+        self.scaled: Floats | None = None
         self.mean, self.compensate = mean, compensate
         self.total = np.zeros((groups, steps))
         self.lost = np.zeros((groups, steps))
@@ -106,16 +113,27 @@ class SumFold:
     def add(self, codes: Codes, values: Floats, present: Bools) -> None:
         ordered = _Ordered(codes, values, present)
         self.count[ordered.groups] += ordered.counts()
-        if not self.compensate:
-            self.total[ordered.groups] += np.add.reduceat(ordered.filled(0.0), ordered.starts, axis=0)
-            return
-        total, lost = group_sums(ordered.filled(0.0), ordered.starts)
-        self.total[ordered.groups], error = two_sum(self.total[ordered.groups], total)
-        self.lost[ordered.groups] += error + lost
+        terms, before = ordered.filled(0.0), self.total[ordered.groups]
+        if self.compensate:
+            total, lost = group_sums(terms, ordered.starts)
+            self.total[ordered.groups], error = two_sum(before, total)
+            self.lost[ordered.groups] += error + lost
+        else:
+            self.total[ordered.groups] += np.add.reduceat(terms, ordered.starts, axis=0)
+        if self.mean and (self.scaled is not None or np.isinf(self.total[ordered.groups]).any()):
+            if self.scaled is None:
+                self.scaled = self.total * _SCALE
+                self.scaled[ordered.groups] = before * _SCALE
+            self.scaled[ordered.groups] += np.add.reduceat(terms * _SCALE, ordered.starts, axis=0)
 
     def result(self) -> tuple[Floats, Bools]:
         total = compensated(self.total, self.lost)
-        return (total / self.count if self.mean else total), self.count > 0
+        if not self.mean:
+            return total, self.count > 0
+        mean = total / self.count
+        if self.scaled is not None:
+            mean = np.where(np.isinf(total), self.scaled / self.count / _SCALE, mean)
+        return mean, self.count > 0
 
 
 class ExtremeFold:
@@ -139,8 +157,8 @@ class ExtremeFold:
 class VarianceFold:
     """stdvar and stddev of the population; blocks are joined by Chan's formula."""
 
-    def __init__(self, groups: int, steps: int, *, root: bool) -> None:
-        self.root = root
+    def __init__(self, groups: int, steps: int, *, root: bool, lone_is_zero: bool) -> None:
+        self.root, self.lone_is_zero = root, lone_is_zero
         self.count = np.zeros((groups, steps))
         self.mean = np.zeros((groups, steps))
         self.squares = np.zeros((groups, steps))
@@ -162,6 +180,8 @@ class VarianceFold:
 
     def result(self) -> tuple[Floats, Bools]:
         variance = self.squares / np.maximum(self.count, 1)
+        if self.lone_is_zero:  # 2.x, where 3.x has NaN for a lone NaN or infinity
+            variance = np.where(self.count == 1, 0.0, variance)
         return (np.sqrt(variance) if self.root else variance), self.count > 0
 
 
@@ -175,6 +195,6 @@ def fold_for(operator: str, groups: int, steps: int, *, compensate: bool) -> Fol
         case "min" | "max":
             return ExtremeFold(groups, steps, largest=operator == "max")
         case "stddev" | "stdvar":
-            return VarianceFold(groups, steps, root=operator == "stddev")
+            return VarianceFold(groups, steps, root=operator == "stddev", lone_is_zero=not compensate)
         case _:
             return None

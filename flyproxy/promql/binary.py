@@ -11,7 +11,7 @@ import numpy as np
 
 from flyproxy.promql.errors import QueryError
 from flyproxy.promql.matrix import SAME_LABELSET, Budget, Matrix, label_text, merge_equal, with_label, without_name
-from flyproxy.promql.nodes import Card, Matching
+from flyproxy.promql.nodes import Binary, Card, Matching
 from flyproxy.promql.operators import COMPARISONS
 from flyproxy.series.frame import Bools, Floats
 from flyproxy.series.labels import Labels, label_value
@@ -46,9 +46,9 @@ def scalar_operation(operator: str, left: Floats, right: Floats) -> Floats:
     return _ARITHMETIC[operator](left, right)
 
 
-def drops_name(operator: str, return_bool: bool) -> bool:
-    """True where the result is another quantity than the left side's metric."""
-    return operator in _ARITHMETIC or return_bool
+def drops_name(operator: str, return_bool: bool, *, legacy: bool) -> bool:
+    """True where the result is another quantity than the left side's metric. (2.x forgot atan2.)"""
+    return (operator in _ARITHMETIC and not (legacy and operator == "atan2")) or return_bool
 
 
 def elements(
@@ -75,11 +75,9 @@ def set_operation(operator: str, left: Matrix, right: Matrix, matching: Matching
     return Matrix(left.labels, left.values, left.present & (found if operator == "and" else ~found))
 
 
-def vector_operation(
-    operator: str, left: Matrix, right: Matrix, matching: Matching | None, return_bool: bool, budget: Budget
-) -> Matrix:
+def vector_operation(node: Binary, left: Matrix, right: Matrix, *, drop_name: bool, budget: Budget) -> Matrix:
     """Arithmetic or comparison between two vectors, one-to-one, group_left or group_right."""
-    matching = matching or _ALL_PAIRS
+    matching = node.matching or _ALL_PAIRS
     swapped = matching.card is Card.ONE_TO_MANY
     many, one = (right, left) if swapped else (left, right)
     codes_many, codes_one, groups = _match_codes(many.labels, one.labels, matching)
@@ -88,12 +86,11 @@ def vector_operation(
     values_many, values_one = many.values[pairs.many], one.values[pairs.one]
     present = many.present[pairs.many] & one.present[pairs.one]
     first, second = (values_one, values_many) if swapped else (values_many, values_one)
-    values, present = elements(operator, first, second, first, present, return_bool)
+    values, present = elements(node.operator, first, second, first, present, node.return_bool)
     if matching.card is Card.ONE_TO_ONE and _overlaps(present, codes_many[pairs.many], groups):
         raise QueryError(_IMPLICIT_MANY)
-    drop = drops_name(operator, return_bool)
     labels = [
-        _result_labels(many.labels[row], one.labels[partner], matching, drop)
+        _result_labels(many.labels[row], one.labels[partner], matching, drop_name)
         for row, partner in zip(pairs.many.tolist(), pairs.one.tolist(), strict=True)
     ]
     message = SAME_LABELSET if matching.card is Card.ONE_TO_ONE else _AMBIGUOUS

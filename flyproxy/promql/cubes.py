@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flyproxy.promql.sums import two_sum
-from flyproxy.promql.windows import Flat
+from flyproxy.promql.windows import Windows
 from flyproxy.series.frame import Bools, Floats, Times
 
 _CUBE_POINTS = 1 << 20
@@ -36,8 +36,9 @@ CubeKernel = Callable[[Cube, tuple[Floats, ...]], Floats]
 """Answers [windows]; the parameters are [windows] each."""
 
 
-def apply(kernel: CubeKernel, flat: Flat, evaluated_ms: Times, parameters: tuple[Floats, ...]) -> Floats:
+def apply(kernel: CubeKernel, windows: Windows, parameters: tuple[Floats, ...]) -> Floats:
     """[rows, steps], the kernel's answer for every window; NaN for empty ones."""
+    flat, evaluated_ms = windows.flat(), windows.at_times.evaluated_ms
     rows, steps = flat.lo.shape
     answers = np.full(rows * steps, np.nan)
     lo, hi = flat.lo.ravel(), flat.hi.ravel()
@@ -48,6 +49,7 @@ def apply(kernel: CubeKernel, flat: Flat, evaluated_ms: Times, parameters: tuple
     filled = np.flatnonzero(hi > lo)
     offsets = np.arange(longest)
     for first in range(0, filled.size, at_once):
+        windows.checkpoint()
         chosen = filled[first : first + at_once]
         step = chosen % steps
         index = lo[chosen, np.newaxis] + offsets

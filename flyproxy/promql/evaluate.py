@@ -48,6 +48,9 @@ from flyproxy.promql.sources import RangeSource, instant_stream, range_source, w
 from flyproxy.series.frame import Bools, Floats, Times
 from flyproxy.series.labels import EMPTY, Labels, label_value
 
+LABELS_AT_ONCE = 4096
+"""Series relabelled between two looks at the clock."""
+
 Value = Floats | str | Stream
 RangeRow = tuple[Labels, Times, Floats]
 
@@ -97,8 +100,7 @@ class Evaluator:
 
     def source(self, node: Node, steps: Steps, function: str) -> RangeSource:
         """The windows of a range vector argument."""
-        while isinstance(node, Parenthesis):
-            node = node.expression
+        node = _bare(node)
         reach = reach_back(function, self.options)
         if not isinstance(node, RangeSelector | Subquery):
             raise QueryError(f"{function}() needs a range, e.g. {function}(x[5m])")
@@ -148,7 +150,8 @@ class Evaluator:
             return value
         if not isinstance(value, Stream):
             return -value
-        return self._nameless(value.map(lambda values, present: (-values, present)), steps)
+        negated = value.map(lambda values, present: (-values, present))
+        return self._nameless(negated, steps, whole_range=True)
 
     def _nameless(self, stream: Stream, steps: Steps, *, whole_range: bool = False) -> Stream:
         return nameless(stream, steps.count, self.budget, whole_range=whole_range)
@@ -220,9 +223,7 @@ class Evaluator:
 
     def _timestamp(self, node: Call, steps: Steps) -> Stream:
         """Of a selector the samples' own times, of anything else the time of evaluation."""
-        argument = node.arguments[0]
-        while isinstance(argument, Parenthesis):
-            argument = argument.expression
+        argument = _bare(node.arguments[0])
         if isinstance(argument, Selector):
             return self._nameless(instant_stream(argument, steps, self.plan, self.checkpoint, want_time=True), steps)
         now = self._seconds(steps)
@@ -230,7 +231,7 @@ class Evaluator:
         return self._nameless(stream.map(lambda v, p: (np.broadcast_to(now, v.shape), p)), steps)
 
     def _absent(self, node: Call, steps: Steps) -> Stream:
-        argument = node.arguments[0]
+        argument = _bare(node.arguments[0])
         if node.function == "absent":
             stream = self.vector(argument, steps)
         else:
@@ -245,7 +246,8 @@ class Evaluator:
     def _histogram_quantile(self, node: Call, steps: Steps) -> Stream:
         q = self.scalar(node.arguments[0], steps)
         buckets = self.matrix(node.arguments[1], steps)
-        answer = histogram_quantile(q, buckets, ignore_small_deltas=self.options.left_open)
+        modern = self.options.left_open
+        answer = histogram_quantile(q, buckets, ignore_small_deltas=modern, checkpoint=self.checkpoint)
         return self._swapped(answer, buckets)
 
     def _swapped(self, result: Matrix, *inputs: Matrix) -> Stream:
@@ -266,11 +268,23 @@ class Evaluator:
             case _:
                 relabel = label_functions.changed_case(texts, upper=node.function == "label_uppercase")
         stream = self.vector(node.arguments[0], steps)
-        labels = [relabel(each) for each in stream.final_labels()]
+        labels = self._each_relabelled(relabel, stream.final_labels())
         changed = replace(stream, labels=labels, nameless=False, one_name=False, held=None)
         if len(set(labels)) == len(labels):
             return changed
         return merge_equal(collect(changed, steps.count, self.budget), SAME_LABELSET).stream()
+
+    def _each_relabelled(self, relabel: label_functions.Relabel, series: Sequence[Labels]) -> list[Labels]:
+        """What text is added counts against the budget, eight characters a point."""
+        found: list[Labels] = []
+        for first in range(0, len(series), LABELS_AT_ONCE):
+            self.checkpoint()
+            before = series[first : first + LABELS_AT_ONCE]
+            after = [relabel(labels) for labels in before]
+            grown = sum(map(label_functions.characters, after)) - sum(map(label_functions.characters, before))
+            self.budget.hold(max(grown, 0) // 8)
+            found += after
+        return found
 
     def _sorted(self, node: Call, steps: Steps) -> Stream:
         """NaN stand last in both directions. Over a range there is no order to keep."""
@@ -310,11 +324,12 @@ class Evaluator:
             raise QueryError(f"{node.operator} is not built yet")
         if node.operator in ("topk", "bottomk"):
             k = _whole_numbers(parameter)
-            return first_k(stream, codes, k, largest=node.operator == "topk", budget=self.budget).stream()
+            largest = node.operator == "topk"
+            return first_k(stream, codes, k, largest=largest, budget=self.budget, checkpoint=self.checkpoint).stream()
         if node.operator == "quantile":
             matrix = collect(replace(stream, labels=_numbered(len(codes)), nameless=False), steps.count, self.budget)
             kept = codes[[int(labels[0][1]) for labels in matrix.labels]] if len(matrix.labels) else codes[:0]
-            return self._swapped(quantiles(matrix, kept, groups, parameter), matrix)
+            return self._swapped(quantiles(matrix, kept, groups, parameter, self.checkpoint), matrix)
         raise QueryError(f"{node.operator} is not built yet")
 
     def _count_values(self, node: Aggregation, steps: Steps) -> Stream:
@@ -324,7 +339,7 @@ class Evaluator:
             raise QueryError(f'invalid label name "{label}"')
         stream = self.vector(node.expression, steps)
         codes, groups = group_labels(stream.labels, node.labels, without=node.without, nameless=stream.nameless)
-        return counted_values(stream, codes, groups, label, steps.count, self.budget).stream()
+        return counted_values(stream, codes, groups, label, steps.count, self.budget, self.checkpoint).stream()
 
     # Operators
 
@@ -350,7 +365,8 @@ class Evaluator:
             return elements(node.operator, left, right, values, present, node.return_bool)
 
         changed = stream.map(change)
-        return self._nameless(changed, steps) if drops_name(node.operator, node.return_bool) else changed
+        drop = drops_name(node.operator, node.return_bool, legacy=not self.options.left_open)
+        return self._nameless(changed, steps) if drop else changed
 
     def _between_vectors(self, node: Binary, left: Stream, right: Stream, steps: Steps) -> Stream:
         first = collect(left, steps.count, self.budget)
@@ -358,9 +374,17 @@ class Evaluator:
         self.checkpoint()
         if node.operator in SET_OPERATORS:
             return self._swapped(set_operation(node.operator, first, second, node.matching), first, second)
-        answer = vector_operation(node.operator, first, second, node.matching, node.return_bool, self.budget)
+        drop = drops_name(node.operator, node.return_bool, legacy=not self.options.left_open)
+        answer = vector_operation(node, first, second, drop_name=drop, budget=self.budget)
         self.budget.release(first.points + second.points)
         return answer.stream()
+
+
+def _bare(node: Node) -> Node:
+    """Without the parentheses around it."""
+    while isinstance(node, Parenthesis):
+        node = node.expression
+    return node
 
 
 def _numbered(count: int) -> list[Labels]:

@@ -6,12 +6,12 @@ differences too small to mean anything (1e-12) before it looks at the rank; 2.x 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from flyproxy.promql.matrix import Matrix, without_name
+from flyproxy.promql.matrix import BLOCK_POINTS, SAME_LABELSET, Matrix, merge_equal, without_name
 from flyproxy.series.frame import Bools, Floats
 from flyproxy.series.labels import Labels, label_value
 
@@ -22,18 +22,24 @@ _SMALL_DELTA = 1e-12
 _NUMBER = re.compile(r"[+-]?(?:inf|infinity|nan|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)", re.IGNORECASE)
 
 
-def histogram_quantile(q: Floats, buckets: Matrix, *, ignore_small_deltas: bool) -> Matrix:
-    """The q-quantile (q [steps]) of every histogram; a histogram is the series that differ in `le` alone."""
+def histogram_quantile(
+    q: Floats, buckets: Matrix, *, ignore_small_deltas: bool, checkpoint: Callable[[], None]
+) -> Matrix:
+    """The q-quantile (q [steps]) of every histogram; a histogram is the series that differ in `le` alone.
+
+    Raises QueryError where two histograms differ in their metric name alone."""
     bounds, rows, groups = _histograms(buckets.labels)
     steps = q.size
     if not groups:
         return Matrix([], np.empty((0, steps)), np.empty((0, steps), dtype=np.bool_))
     values, present = [], []
     for first, stop in _chunks([len(members) for members in rows], steps):
+        checkpoint()
         counts, here, edges = _aligned(bounds[first:stop], rows[first:stop], buckets)
         values.append(_quantiles(q, counts, here, edges, ignore_small_deltas))
         present.append(here.any(axis=1))
-    return Matrix(groups, np.concatenate(values), np.concatenate(present))
+    answer = Matrix([without_name(labels) for labels in groups], np.concatenate(values), np.concatenate(present))
+    return merge_equal(answer, SAME_LABELSET)
 
 
 def bucket_bound(text: str) -> float | None:
@@ -42,14 +48,14 @@ def bucket_bound(text: str) -> float | None:
 
 
 def _histograms(series: Sequence[Labels]) -> tuple[list[list[float]], list[list[int]], list[Labels]]:
-    """Per histogram: its bounds and the rows they stand in, sorted by bound; and its labels."""
+    """Per histogram: its bounds and the rows they stand in, sorted by bound; and its labels, metric name and all."""
     found: dict[Labels, list[tuple[float, int]]] = {}
     bound_of: dict[str, float | None] = {}
     for row, labels in enumerate(series):
         text = label_value(labels, BUCKET_LABEL)
         bound = bound_of.setdefault(text, bucket_bound(text))
         if bound is not None:
-            group = tuple(pair for pair in without_name(labels) if pair[0] != BUCKET_LABEL)
+            group = tuple([pair for pair in labels if pair[0] != BUCKET_LABEL])
             found.setdefault(group, []).append((bound, row))
     members = [sorted(each) for each in found.values()]
     return (
@@ -60,8 +66,8 @@ def _histograms(series: Sequence[Labels]) -> tuple[list[list[float]], list[list[
 
 
 def _chunks(sizes: list[int], steps: int) -> list[tuple[int, int]]:
-    """Histograms [first, stop) that are worked on together: about a million numbers."""
-    at_once = max(1, (1 << 20) // (max(sizes) * steps))
+    """Histograms [first, stop) that are worked on together: as many numbers as a block has."""
+    at_once = max(1, BLOCK_POINTS // (max(sizes) * steps))
     return [(first, min(first + at_once, len(sizes))) for first in range(0, len(sizes), at_once)]
 
 

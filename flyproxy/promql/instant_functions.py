@@ -23,15 +23,24 @@ def _plain(change: Callable[[Floats], Floats]) -> InstantKernel:
 def _clamp(values: Floats, present: Bools, bounds: tuple[Floats, ...]) -> tuple[Floats, Bools]:
     """Nothing at all where min > max."""
     low, high = bounds
-    return np.maximum(low, np.minimum(high, values)), present & ~(low > high)
+    return _greater(low, _lesser(high, values)), present & ~(low > high)
 
 
 def _clamp_min(values: Floats, present: Bools, bounds: tuple[Floats, ...]) -> tuple[Floats, Bools]:
-    return np.maximum(bounds[0], values), present
+    return _greater(bounds[0], values), present
 
 
 def _clamp_max(values: Floats, present: Bools, bounds: tuple[Floats, ...]) -> tuple[Floats, Bools]:
-    return np.minimum(bounds[0], values), present
+    return _lesser(bounds[0], values), present
+
+
+def _greater(left: Floats, right: Floats) -> Floats:
+    """Go's math.Max: infinity wins over NaN, NaN over the rest."""
+    return np.where(np.isposinf(left) | np.isposinf(right), np.inf, np.maximum(left, right))
+
+
+def _lesser(left: Floats, right: Floats) -> Floats:
+    return -_greater(-left, -right)
 
 
 def _round(values: Floats, present: Bools, nearest: tuple[Floats, ...]) -> tuple[Floats, Bools]:

@@ -13,6 +13,10 @@ from flyproxy.series.matchers import Matcher, MatchOp
 Relabel = Callable[[Labels], Labels]
 
 _LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+LABEL_CHARACTERS_MAX = 65_536
+"""How long a label value may become; doubling it in a chain of calls would else take all memory."""
+_GROUP_DIGITS_MAX = 8
+_DIGITS = frozenset("0123456789")
 _REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 
 
@@ -38,7 +42,9 @@ def label_join(arguments: Sequence[str], *, legacy_names: bool) -> Relabel:
         _check_name(source, "invalid source label name in label_join()", legacy_names)
 
     def relabel(labels: Labels) -> Labels:
-        return with_label(labels, target, separator.join(label_value(labels, source) for source in sources))
+        values = [label_value(labels, source) for source in sources]
+        _check_length(sum(map(len, values)) + len(separator) * len(values))
+        return with_label(labels, target, separator.join(values))
 
     return relabel
 
@@ -71,7 +77,13 @@ def labels_of_absence(matchers: Sequence[Matcher]) -> Labels:
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key in which numbers inside a text compare as numbers."""
     pieces = re.findall(r"[0-9]+|[^0-9]+", text)
-    return tuple((0, int(piece), "") if piece[0].isdigit() else (1, 0, piece) for piece in pieces)
+    return tuple(_number_key(piece) if piece[0] in _DIGITS else (1, 0, piece) for piece in pieces)
+
+
+def _number_key(digits: str) -> tuple[int, int, str]:
+    """Longer is larger, and of one length the digits decide: int() would refuse thousands of them."""
+    significant = digits.lstrip("0")
+    return (0, len(significant), significant)
 
 
 def is_label_name(name: str, *, legacy: bool) -> bool:
@@ -82,6 +94,16 @@ def is_label_name(name: str, *, legacy: bool) -> bool:
 def _check_name(name: str, complaint: str, legacy: bool) -> None:
     if not is_label_name(name, legacy=legacy):
         raise QueryError(f"{complaint}: {name}")
+
+
+def _check_length(characters: int) -> None:
+    if characters > LABEL_CHARACTERS_MAX:
+        raise QueryError(f"a label value would be longer than {LABEL_CHARACTERS_MAX:,} characters")
+
+
+def characters(labels: Labels) -> int:
+    """How much text these labels hold."""
+    return sum([len(name) + len(value) for name, value in labels])
 
 
 def _compiled(anchored: str, pattern: str) -> "re2._Regexp":
@@ -96,14 +118,19 @@ def _compiled(anchored: str, pattern: str) -> "re2._Regexp":
 def _expanded(template: str, found: "re2._Match") -> str:
     """Go's Expand: $1, $name, ${name}; $$ is a dollar; a group that is not there is nothing."""
 
+    length = len(template)
+
     def piece(reference: re.Match[str]) -> str:
         name = reference.group(1) or reference.group(2)
         if name is None:
             return "$"
         try:
-            value = found.group(int(name) if name.isdigit() else name)
+            value = found.group(int(name) if len(name) <= _GROUP_DIGITS_MAX and set(name) <= _DIGITS else name)
         except (IndexError, KeyError):
             return ""
+        nonlocal length
+        length += len(value or "")
+        _check_length(length)
         return value or ""
 
     return _REFERENCE.sub(piece, template)

@@ -17,7 +17,7 @@ class Options:
     points_max: int = 11_000
     """Steps of a range query."""
     samples_max: int = 50_000_000
-    """Points one query may hold at once, and steps of one subquery."""
+    """Points one query may hold at once; a subquery may have a tenth as many steps (each is ten numbers)."""
     default_subquery_step_ms: int = 60_000
 
     @property

@@ -33,6 +33,8 @@ from flyproxy.series.frame import ABSENT, Frame, Storage, Times, is_absent
 from flyproxy.series.labels import Labels
 from flyproxy.series.matchers import Matcher
 
+_NUMBERS_A_STEP = 10
+"""What one step of a subquery takes in memory: its time, value and presence, and what is made of them."""
 _VARY_BY_STEP = frozenset({"time", "timestamp", "predict_linear", "start", "end", "range", "step"})
 """Functions whose answer depends on the time of evaluation even where their arguments do not."""
 _CALENDAR = frozenset(
@@ -136,7 +138,7 @@ def subquery_steps(node: Subquery, steps: Steps, options: Options, reach_back_ms
     if options.left_open and first == oldest:
         first += step_ms
     stop = int(times.end_ms.max())
-    if (stop - first) // step_ms > options.samples_max:
+    if (stop - first) // step_ms > options.samples_max // _NUMBERS_A_STEP:
         raise TooManySamples("query processing would load too many samples into memory in query execution")
     inner = np.arange(first, stop + 1, step_ms, dtype=np.int64)
     return times, Steps(inner, step_ms, steps.query_start_ms, steps.query_end_ms)

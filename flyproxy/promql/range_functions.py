@@ -7,6 +7,7 @@ Sources: Prometheus promql/functions.go, 2.42 and 3.x; where they differ, `left_
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def _add_lost_to_resets(windows: Windows, change: Floats) -> None:
         change += _lost(windows.flat(), falls)
         return
     rows = np.flatnonzero(falls.any(axis=1))
-    falling = Windows(values[rows], windows.times, windows.lo, windows.hi, windows.at_times, windows.interval_ms)
+    falling = replace(windows, values=values[rows])
     beside = np.zeros((rows.size, 1), dtype=np.bool_)
     change[rows] += _lost(falling.flat(), np.concatenate([falls[rows], beside], axis=1).ravel()[:-1])
 
@@ -213,8 +214,7 @@ def _by_cube(kernel: cubes.CubeKernel, samples_min: int = 1) -> Kernel:
     """A kernel that sees every sample of a window at once."""
 
     def over_windows(windows: Windows, parameters: tuple[Floats, ...]) -> Answer:
-        evaluated = windows.at_times.evaluated_ms
-        return cubes.apply(kernel, windows.flat(), evaluated, parameters), windows.count >= samples_min
+        return cubes.apply(kernel, windows, parameters), windows.count >= samples_min
 
     return over_windows
 

@@ -28,6 +28,7 @@ class Piece:
     hi: Index
     times: WindowTimes
     interval_ms: int
+    checkpoint: Callable[[], None]
 
     def answer(self, kernel: Kernel, parameters: tuple[Floats, ...], *, keep_stale: bool = False) -> Answer:
         """The kernel's answer for every row, [rows, steps] both."""
@@ -59,7 +60,14 @@ class Piece:
 
     def _split(self, keep_stale: bool) -> Iterator[tuple[slice | npt.NDArray[np.intp], Windows]]:
         return split(
-            self.timestamps_ms, self.values, self.lo, self.hi, self.times, self.interval_ms, keep_stale=keep_stale
+            self.timestamps_ms,
+            self.values,
+            self.lo,
+            self.hi,
+            self.times,
+            self.interval_ms,
+            self.checkpoint,
+            keep_stale=keep_stale,
         )
 
 
@@ -97,7 +105,7 @@ def range_source(
         for block in stream.blocks:
             checkpoint()
             filled = np.where(block.present, block.values, ABSENT)
-            yield Piece(block.first_row, inner.times, filled, lo, hi, times, inner.step_ms)
+            yield Piece(block.first_row, inner.times, filled, lo, hi, times, inner.step_ms, checkpoint)
 
     return RangeSource(stream.labels, pieces(), stream.nameless, stream.one_name)
 
@@ -145,7 +153,7 @@ def _pieces(frames: list[Frame], times: WindowTimes, checkpoint: Callable[[], No
             for row in range(0, len(frame.labels), height):
                 checkpoint()
                 rows = seen.values[row : row + height]
-                yield Piece(first_row + row, seen.timestamps_ms, rows, lo, hi, wide, interval_ms)
+                yield Piece(first_row + row, seen.timestamps_ms, rows, lo, hi, wide, interval_ms, checkpoint)
         first_row += len(frame.labels)
 
 

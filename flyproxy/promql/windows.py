@@ -6,7 +6,7 @@ translated by a running count ([rows, steps]); that is exact, and costs one pass
 both forms through `at` and `time_at`; what needs every sample of a window asks for `flat`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,6 +60,8 @@ class Windows:
     at_times: WindowTimes
     interval_ms: int
     """How far apart the samples usually are."""
+    checkpoint: Callable[[], None]
+    """What a kernel calls between two pieces of long work; may raise to end the query."""
     row_begin: Index | int = 0
     """Packed: [rows, 1], where the row's samples begin."""
     ended: Index | None = None
@@ -127,11 +129,12 @@ def split(
     hi: Index,
     times: WindowTimes,
     interval_ms: int,
+    checkpoint: Callable[[], None],
     *,
     keep_stale: bool,
 ) -> Iterator[tuple[slice | npt.NDArray[np.intp], Windows]]:
     """The rows without gaps, then the others: (which rows, their windows). `keep_stale`: markers count as samples."""
-    whole = Windows(values, timestamps_ms, lo, hi, times, interval_ms)
+    whole = Windows(values, timestamps_ms, lo, hi, times, interval_ms, checkpoint)
     holes = np.isnan(values).any(axis=1)
     if not holes.any():
         yield slice(None), whole

@@ -18,6 +18,7 @@ from flyproxy.runtime.messages import Abort, Commit, Drain, Drained, Message, Pr
 log = logging.getLogger("flyproxy.child")
 
 EXIT_ORPHANED = 3
+EXIT_CANNOT_START = 4
 
 
 class Part(Protocol):
@@ -45,32 +46,31 @@ class Part(Protocol):
 
 
 class ChildChannel:
-    """The control channel of one child, served until the end."""
+    """The control channel of one child, served until the end. `threaded`: the child is a thread of the supervisor's
+    process, which must not be ended with it."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, threaded: bool) -> None:
         self._inbox: asyncio.Queue[tuple[Message, list[int]] | None] = asyncio.Queue()
         self._channel = Channel(
-            sock,
-            lambda message, descriptors: self._inbox.put_nowait((message, descriptors)),
-            lambda: self._inbox.put_nowait(None),
+            sock, lambda message, descriptors: self._inbox.put_nowait((message, descriptors)), self._orphaned
         )
         self._prepared: tuple[int, Resolved, list[socket.socket]] | None = None
-        self._threaded = False
+        self._threaded = threaded
 
     def send(self, message: Message) -> None:
         """Say something to the supervisor."""
         self._channel.send(message)
 
     async def serve(self, part: Part) -> None:
-        """Until drained (returns after saying so) or until the supervisor is gone (returns at once)."""
+        """Until drained (returns after saying so) or until the supervisor is gone (a thread is drained, a process ends
+        at once). Exits with EXIT_CANNOT_START when the part cannot start; its reason is in the log."""
         while (item := await self._inbox.get()) is not None:
             message, descriptors = item
             sockets = [socket.socket(fileno=number) for number in descriptors]
             match message:
                 case Start():
-                    self._threaded = message.threaded
-                    await part.start(message, sockets)
-                    self.send(Ready(message.generation))
+                    if not await self._start(part, message, sockets):
+                        return
                 case Prepare():
                     await self._prepare(part, message, sockets)
                 case Commit():
@@ -84,11 +84,27 @@ class ChildChannel:
                     return
                 case _:
                     await part.other(message)
-        log.warning("the supervisor is gone; leaving (pid %d)", os.getpid())
+        await part.drain(0.0)
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone, whatever this child is in the middle of."""
         if not self._threaded:
             # Nobody is left to drain for, and what was acknowledged is on the disk.
+            log.warning("the supervisor is gone; leaving (pid %d)", os.getpid())
             os._exit(EXIT_ORPHANED)
-        await part.drain(0.0)
+        self._inbox.put_nowait(None)
+
+    async def _start(self, part: Part, start: Start, sockets: list[socket.socket]) -> bool:
+        try:
+            await part.start(start, sockets)
+        except FlyproxyError as fault:
+            log.error("%s cannot start: %s", start.name, fault)
+            self._channel.close()
+            if not self._threaded:
+                raise SystemExit(EXIT_CANNOT_START) from None
+            return False
+        self.send(Ready(start.generation))
+        return True
 
     async def _prepare(self, part: Part, message: Prepare, sockets: list[socket.socket]) -> None:
         self._forget()

@@ -4,6 +4,7 @@ queue waits for its successor instead of being refused."""
 import errno
 import os
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,9 @@ from flyproxy.errors import FlyproxyError
 BACKLOG_CONNECTIONS = 1024
 """Connections the kernel holds for one worker and one door before it refuses."""
 
+LATELY_S = 5.0
+"""A worker that has not closed a door so long after its Commit is not going to."""
+
 
 class DoorError(FlyproxyError):
     """An address that cannot be listened on (the configuration's or the machine's fault)."""
@@ -21,7 +25,10 @@ class DoorError(FlyproxyError):
 def listen(host: str, port: int, *, shared: bool) -> socket.socket:
     """A non-blocking listening TCP socket; `shared` lets other workers listen on the same port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as fault:
+        raise DoorError(f"cannot listen on {host}:{port}: {_reason(fault)}") from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
@@ -56,6 +63,8 @@ class Doors:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._sockets: dict[Address, list[socket.socket]] = {}
+        self._left_at: dict[Address, float] = {}
+        """When the last generation without it closed each, time.monotonic."""
 
     def open(self, listeners: Sequence[Listener]) -> tuple[tuple[Listener, ...], list[Address]]:
         """Open what is not open yet. Returns the listeners with their real ports (for port 0), and the new
@@ -97,7 +106,17 @@ class Doors:
     def keep_only(self, listeners: Sequence[Listener]) -> None:
         """Close what no listener names any more."""
         wanted = {(listener.host, listener.port) for listener in listeners}
-        self.close([address for address in self._sockets if address not in wanted])
+        left = [address for address in self._sockets if address not in wanted]
+        now = time.monotonic()
+        self._left_at = {address: at for address, at in self._left_at.items() if now - at < LATELY_S}
+        self._left_at.update(dict.fromkeys(left, now))
+        self.close(left)
+
+    def closed_lately(self, listeners: Sequence[Listener]) -> bool:
+        """Whether one of these was closed by `keep_only` so short a while ago that workers may still have it open."""
+        since = time.monotonic() - LATELY_S
+        ours = ((listener.host, listener.port) for listener in listeners)
+        return any(self._left_at.get(address, since) > since for address in ours if address not in self._sockets)
 
     def close(self, addresses: Sequence[Address] | None = None) -> None:
         """Close these addresses, or all."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from flyproxy.clock import SystemClock
 from flyproxy.config.resolved import Edge, Resolved
 from flyproxy.edge.server import EdgeServer
-from flyproxy.instrument.cells import Segment
 from flyproxy.instrument.recorder import Recorder
 from flyproxy.runtime.child_channel import ChildChannel
 from flyproxy.runtime.entry import enter
 from flyproxy.runtime.log_pipe import LogPipe
 from flyproxy.runtime.loop_watch import LoopWatch
 from flyproxy.runtime.messages import Message, Open, Start
+from flyproxy.runtime.segment import OwnSegment
 
 STANDARD_OUTPUT = 1
 GC_THRESHOLD_ALLOCATIONS = 50_000
@@ -31,8 +31,9 @@ class EdgeWorker:
         self._open = False
 
     async def start(self, start: Start, sockets: list[socket.socket]) -> None:
-        self._segment = Segment.create(str(Path(start.run_dir) / f"{start.name}.cells"), start.worker, process="edge")
-        self._recorder = Recorder(self._segment, proxy_id=start.proxy_id)
+        self._own = OwnSegment(str(Path(start.run_dir) / f"{start.name}.cells"), start.worker, "edge")
+        self._recorder = Recorder(self._own.segment, proxy_id=start.proxy_id)
+        self._own.keep_trying(self._recorder.rotate)
         self._server = EdgeServer(self._recorder, SystemClock(), LogPipe(STANDARD_OUTPUT).write)
         await self._server.prepare(start.resolved.edge)
         self._waiting = (start.resolved.edge, sockets)
@@ -64,15 +65,19 @@ class EdgeWorker:
             await self._server.start(edge, sockets)
 
     async def drain(self, timeout_s: float) -> None:
-        await self._server.drain(timeout_s)
+        if self._open:
+            await self._server.drain(timeout_s)
+        for sock in self._waiting[1] if self._waiting else []:
+            sock.close()
+        self._own.stop()
         self._watch.stop()
         self._recorder.fold()
-        self._segment.close()
+        # The segment is left to the end of the process: what ends after the drain may still be counted.
 
 
 async def serve(sock: socket.socket, threaded: bool) -> None:
     """An edge worker's life."""
-    await ChildChannel(sock).serve(EdgeWorker())
+    await ChildChannel(sock, threaded).serve(EdgeWorker())
 
 
 if __name__ == "__main__":

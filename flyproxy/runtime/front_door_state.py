@@ -12,6 +12,8 @@ from flyproxy.runtime.store_thread import StoreThread
 
 RELOAD_TIMEOUT_S = 60.0
 
+_Asked = asyncio.Future[tuple[bool, str]]
+
 
 class FrontDoorState:
     """The API's StatusPort."""
@@ -22,7 +24,11 @@ class FrontDoorState:
         self._say = say
         self._children = Children((), (), 0, True, 0)
         self._draining = False
-        self._reloads: list[asyncio.Future[tuple[bool, str]]] = []
+        self._asking = False
+        self._under_way: list[_Asked] = []
+        """Whom the supervisor's next answer is for."""
+        self._next: list[_Asked] = []
+        """Who came later: the reload under way may have read the file before they wrote it."""
 
     @property
     def dead(self) -> tuple[str, ...]:
@@ -43,17 +49,21 @@ class FrontDoorState:
         return True, ""
 
     async def reload(self) -> tuple[bool, str]:
-        """Ask the supervisor; several askers share one reload."""
-        asked: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
-        self._reloads.append(asked)
-        if len(self._reloads) == 1:
-            self._say(ReloadAsked())
+        """Ask the supervisor; those who ask while a reload is under way share the next one."""
+        asked: _Asked = asyncio.get_running_loop().create_future()
+        self._next.append(asked)
+        if not self._asking:
+            self._ask_next()
         try:
             async with asyncio.timeout(RELOAD_TIMEOUT_S):
                 return await asked
         except TimeoutError:
-            self._reloads = [one for one in self._reloads if one is not asked]
             return False, f"the reload did not end within {RELOAD_TIMEOUT_S:.0f} s"
+
+    def _ask_next(self) -> None:
+        self._under_way, self._next = self._next, []
+        self._asking = True
+        self._say(ReloadAsked())
 
     def limit_reached(self, limit: str) -> None:
         self._own.limit_reached(limit)
@@ -76,10 +86,12 @@ class FrontDoorState:
 
     def reloaded(self, ok: bool, text: str) -> None:
         """The supervisor's answer to all who asked."""
-        asked, self._reloads = self._reloads, []
-        for one in asked:
-            if not one.done():
+        for one in self._under_way:
+            if not one.done():  # else it left
                 one.set_result((ok, text))
+        self._under_way, self._asking = [], False
+        if self._next:
+            self._ask_next()
 
     def children_changed(self, children: Children) -> None:
         """Who is alive now, and the gauges that follow from it."""

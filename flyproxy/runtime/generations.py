@@ -5,17 +5,26 @@ starts with the newest, and one that says it is ready with an older one is broug
 """
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from flyproxy.config.resolved import Resolved
+from flyproxy.config.resolved import Listener, Resolved
 from flyproxy.errors import FlyproxyError
-from flyproxy.runtime.doors import Doors
+from flyproxy.runtime.doors import Address, DoorError, Doors
 from flyproxy.runtime.messages import Abort, Commit, Message, Prepare, Prepared, Refused
 from flyproxy.runtime.slots import Slot
 
+log = logging.getLogger("flyproxy.supervisor")
+
 PREPARE_TIMEOUT_S = 15.0
-"""How long the children may take to prepare a generation; a query worker finishes its query first."""
+"""How long the children may take to prepare a generation."""
+NEVER_REFUSE = frozenset({"query"})
+"""Kinds of children whose answer is not waited for: a query worker finishes its query first, which may take as long as
+telemetry.query_timeout, and has no reason to refuse."""
+
+DOOR_RETRY_S = 0.05
+DOOR_TRIES = 40
 
 
 class GenerationError(FlyproxyError):
@@ -29,6 +38,9 @@ class Generations:
         self.number = 1
         self.resolved = resolved
         self._doors = doors
+        self._tried = 1
+        """Numbers are never used twice: an answer to a try that was given up must not pass for one to the next."""
+        self._preparing = 0
         self._waiting: dict[str, asyncio.Future[str]] = {}
 
     def descriptors(self, slot: Slot, resolved: Resolved) -> list[int]:
@@ -40,36 +52,53 @@ class Generations:
     async def change(self, wanted: Resolved, slots: Sequence[Slot]) -> None:
         """Bring `wanted` into force; raises GenerationError or DoorError and leaves everything as it was."""
         refuse_what_needs_a_restart(self.resolved, wanted)
-        listeners, added = self._doors.open(wanted.edge.listeners)
+        listeners, added = await self._open_doors(wanted.edge.listeners)
         wanted = replace(wanted, edge=replace(wanted.edge, listeners=listeners))
-        number = self.number + 1
-        alive = [slot for slot in slots if slot.ready]
+        self._tried = number = max(self._tried, self.number) + 1
+        prepared = {slot.name: slot for slot in slots if slot.ready}
         try:
-            await self._prepare(number, wanted, alive)
-        except GenerationError:
-            for slot in alive:
-                slot.send(Abort(number))
+            await self._prepare(number, wanted, prepared)
+        except BaseException:
+            for name, slot in prepared.items():
+                if slot.name == name:
+                    slot.send(Abort(number))
             self._doors.close(added)
             raise
         self.number = number
         self.resolved = wanted
-        for slot in alive:
-            if slot.ready:
+        for slot in slots:
+            if not slot.ready:
+                continue  # it starts with this one, or is brought up to date when it is ready
+            if slot.name in prepared:
                 slot.send(Commit(number))
                 slot.generation = number
+            else:  # a successor that became ready meanwhile was never asked to prepare
+                self.catch_up(slot)
         self._doors.keep_only(listeners)
 
-    async def _prepare(self, number: int, wanted: Resolved, slots: Sequence[Slot]) -> None:
+    async def _open_doors(self, listeners: Sequence[Listener]) -> tuple[tuple[Listener, ...], list[Address]]:
+        """Doors.open; a door that the generation before closed may still be open in a worker that has not got to its
+        Commit yet, so it is given a moment."""
+        for _ in range(DOOR_TRIES):
+            if not self._doors.closed_lately(listeners):
+                break
+            try:
+                return self._doors.open(listeners)
+            except DoorError:
+                await asyncio.sleep(DOOR_RETRY_S)
+        return self._doors.open(listeners)
+
+    async def _prepare(self, number: int, wanted: Resolved, slots: Mapping[str, Slot]) -> None:
         loop = asyncio.get_running_loop()
-        self._waiting = {slot.name: loop.create_future() for slot in slots}
-        waiting = dict(self._waiting)
-        for slot in slots:
-            slot.send(Prepare(number, wanted), self.descriptors(slot, wanted))
+        waiting = {name: loop.create_future() for name, slot in slots.items() if slot.kind not in NEVER_REFUSE}
+        self._preparing, self._waiting = number, dict(waiting)
         try:
+            for slot in slots.values():
+                slot.send(Prepare(number, wanted), self.descriptors(slot, wanted))
             async with asyncio.timeout(PREPARE_TIMEOUT_S):
                 reasons = await asyncio.gather(*waiting.values())
         except TimeoutError:
-            late = ", ".join(name for name, answer in waiting.items() if not answer.done())
+            late = ", ".join(name for name, answer in waiting.items() if answer.cancelled() or not answer.done())
             raise GenerationError(f"{late} did not prepare within {PREPARE_TIMEOUT_S:.0f} s") from None
         finally:
             self._waiting = {}
@@ -78,14 +107,14 @@ class Generations:
             raise GenerationError("; ".join(refused))
 
     def heard(self, slot: Slot, message: Message) -> None:
-        """A child's answer to Prepare."""
+        """A child's answer to Prepare (Prepared or Refused)."""
+        assert isinstance(message, Prepared | Refused)
         answer = self._waiting.get(slot.name)
-        if answer is None or answer.done():
+        if answer is None or answer.done() or message.generation != self._preparing:
+            if isinstance(message, Refused) and message.generation == self.number:
+                log.error("%s cannot take the generation in force: %s", slot.name, message.reason)
             return
-        if isinstance(message, Prepared):
-            answer.set_result("")
-        elif isinstance(message, Refused):
-            answer.set_result(message.reason)
+        answer.set_result(message.reason if isinstance(message, Refused) else "")
 
     def gone(self, name: str) -> None:
         """A child died while preparing: its successor starts with whatever is then in force."""

@@ -2,7 +2,8 @@
 worker that died.
 
 The deadline is first the worker's own (it looks at the clock between blocks of work); a worker that is still not
-done a grace later is killed, and the supervisor starts another. Questions beyond the workers wait in line.
+done a grace later is killed, and the supervisor starts another. That goes for a question whose asker went away too: its
+worker gets no other question before it has let go of this one. Questions beyond the workers wait in line.
 """
 
 import asyncio
@@ -14,13 +15,12 @@ from collections.abc import Callable
 
 from flyproxy.api.ports import QueryAnswer, QueryRequest
 from flyproxy.errors import NotReadyError
-from flyproxy.runtime.query_channel import Hello, read_value, write_value
+from flyproxy.runtime.query_channel import Hello, read_answer, read_value, write_value
 
 log = logging.getLogger("flyproxy.telemetry")
 
 DEADLINE_GRACE_S = 1.0
 """Beyond a question's own timeout, before its worker is killed."""
-CONNECT_RETRY_S = 0.02
 STREAM_BUFFER_BYTES = 1 << 20
 
 
@@ -28,22 +28,28 @@ class QueryClient:
     """Asks the query workers behind these sockets; `killed` is called for each worker ended at its deadline."""
 
     def __init__(self, paths: list[str], killed: Callable[[], None]) -> None:
-        self._paths = paths
         self._killed = killed
+        self._workers = [_Worker(path) for path in paths]
         self._free: asyncio.Queue[_Worker] = asyncio.Queue()
-        for path in paths:
-            self._free.put_nowait(_Worker(path))
+        for worker in self._workers:
+            self._free.put_nowait(worker)
+        self._taking_back: set[asyncio.Task[None]] = set()
 
     async def ask(self, request: QueryRequest) -> QueryAnswer:
         """One answer. Raises TimeoutError at the deadline, NotReadyError when no worker is there to answer."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + request.timeout_s
+        deadline = asyncio.get_running_loop().time() + request.timeout_s
         async with asyncio.timeout_at(deadline):
             worker = await self._free.get()
         try:
-            return await self._ask_one(worker, request, deadline)
-        finally:
+            answer = await self._ask_one(worker, request, deadline)
+        except asyncio.CancelledError:
+            self._take_back(worker, deadline)
+            raise
+        except BaseException:
             self._free.put_nowait(worker)
+            raise
+        self._free.put_nowait(worker)
+        return answer
 
     async def _ask_one(self, worker: "_Worker", request: QueryRequest, deadline: float) -> QueryAnswer:
         # A worker that dies under a question answered nothing and changed nothing: its successor gets it once.
@@ -52,25 +58,42 @@ class QueryClient:
                 async with asyncio.timeout_at(deadline + DEADLINE_GRACE_S):
                     return await worker.ask(request, deadline)
             except TimeoutError:
-                if worker.connected:
-                    log.warning("query worker %d overran its deadline and is killed", worker.pid)
-                    self._killed()
-                    worker.kill()
-                worker.close()
+                self._overrun(worker)
                 raise
             except (OSError, asyncio.IncompleteReadError):
                 worker.close()
                 if attempt:
                     raise NotReadyError("the query worker ended while answering; try again") from None
-            except asyncio.CancelledError:
-                worker.close()
-                raise
         raise AssertionError("unreachable")
 
+    def _take_back(self, worker: "_Worker", deadline: float) -> None:
+        worker.hang_up()
+        task = asyncio.create_task(self._wait_free(worker, deadline), name="taking back a question")
+        self._taking_back.add(task)
+        task.add_done_callback(self._taking_back.discard)
+
+    async def _wait_free(self, worker: "_Worker", deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline + DEADLINE_GRACE_S):
+                await worker.wait_free()
+        except TimeoutError:
+            self._overrun(worker)
+        except (OSError, asyncio.IncompleteReadError):
+            worker.close()
+        self._free.put_nowait(worker)
+
+    def _overrun(self, worker: "_Worker") -> None:
+        if worker.kill():
+            log.warning("query worker %d overran its deadline and is killed", worker.pid)
+            self._killed()
+        worker.close()
+
     def close(self) -> None:
-        """Close every idle connection."""
-        while not self._free.empty():
-            self._free.get_nowait().close()
+        """Hang up everywhere; nothing is asked any more."""
+        for task in self._taking_back:
+            task.cancel()
+        for worker in self._workers:
+            worker.close()
 
 
 class _Worker:
@@ -81,37 +104,66 @@ class _Worker:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self.pid = 0
-        self._threaded = False
-
-    @property
-    def connected(self) -> bool:
-        return self.pid != 0
+        """Of the process that said hello last; 0: none did, or it is a thread."""
+        self._process: int | None = None
+        """A descriptor of that process: unlike its pid, it never comes to mean another one."""
 
     async def ask(self, request: QueryRequest, deadline: float) -> QueryAnswer:
         reader, writer = await self._connected()
         remaining = deadline - asyncio.get_running_loop().time()
         write_value(writer, (request, max(0.001, remaining)))
         await writer.drain()
-        answer = await read_value(reader)
-        assert isinstance(answer, QueryAnswer)
-        return answer
+        return await read_answer(reader)
+
+    async def wait_free(self) -> None:
+        """Until it, or its successor, says hello: then it is done with what it was asked before."""
+        await self._connected()
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._reader is None or self._writer is None or self._reader.at_eof():
-            self.close()
+        if self._reader is not None and self._reader.at_eof():
+            self.close()  # it ended between two questions
+        if self._reader is None or self._writer is None:
             self._reader, self._writer = await asyncio.open_unix_connection(self._path, limit=STREAM_BUFFER_BYTES)
-            hello = await read_value(self._reader)
+            try:
+                hello = await read_value(self._reader)
+            except asyncio.CancelledError:
+                self.hang_up()
+                raise
             assert isinstance(hello, Hello)
-            self.pid, self._threaded = hello.pid, hello.threaded
+            self._meet(hello)
         return self._reader, self._writer
 
-    def kill(self) -> None:
-        if self.pid and not self._threaded:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+    def _meet(self, hello: Hello) -> None:
+        self._forget_process()
+        if not hello.threaded:
+            self.pid = hello.pid
+            with contextlib.suppress(PermissionError):  # a container that does not allow it
+                self._process = os.pidfd_open(hello.pid)
 
-    def close(self) -> None:
+    def kill(self) -> bool:
+        """End the process that said hello last; False where there is none (a thread cannot be ended)."""
+        try:
+            if self._process is not None:
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+            elif self.pid:
+                os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return bool(self.pid)
+
+    def hang_up(self) -> None:
+        """Close the connection: what was asked over it is not wanted any more."""
         if self._writer is not None:
             self._writer.close()
         self._reader = self._writer = None
+
+    def close(self) -> None:
+        """Hang up, and forget who was there."""
+        self.hang_up()
+        self._forget_process()
+
+    def _forget_process(self) -> None:
         self.pid = 0
+        if self._process is not None:
+            os.close(self._process)
+            self._process = None

@@ -25,7 +25,7 @@ from flyproxy.runtime.child_channel import ChildChannel
 from flyproxy.runtime.entry import enter
 from flyproxy.runtime.messages import Message, Start
 from flyproxy.runtime.places import database_path
-from flyproxy.runtime.query_channel import Hello, read_value, write_value
+from flyproxy.runtime.query_channel import Hello, read_value, write_answer, write_value
 from flyproxy.tsdb.db import Reader, StoreError
 
 log = logging.getLogger("flyproxy.query")
@@ -83,8 +83,7 @@ class QueryWorker:
         try:
             while True:
                 request, timeout_s = await read_value(reader)
-                write_value(writer, self._answer(request, timeout_s, sock))
-                await writer.drain()
+                await write_answer(writer, self._answer(request, timeout_s, sock))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -96,14 +95,22 @@ class QueryWorker:
             reader = self._fresh_reader()
             return answer(request, self._engine, reader.organization(request.organization), checkpoint)
         except MemoryError:
+            self._forget_reader()
             return refusal(422, "execution", "query needs more memory than telemetry.query_memory allows")
         except StoreError as fault:
             log.error("%s", fault)
-            self._reader = None
+            self._forget_reader()
             return refusal(503, "unavailable", str(fault))
         except Exception as fault:
             log.exception("a query failed: %r", request.expression or request.matches)
+            self._forget_reader()
             return refusal(500, "internal", f"{type(fault).__name__}: {fault}")
+
+    def _forget_reader(self) -> None:
+        """What was interrupted in the middle of growing may be half grown; it is read again from the disk."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def _fresh_reader(self) -> Reader:
         if self._reader is None:
@@ -154,7 +161,7 @@ def limit_memory(limit_bytes: int) -> None:
 
 async def serve(sock: socket.socket, threaded: bool) -> None:
     """A query worker's life."""
-    await ChildChannel(sock).serve(QueryWorker())
+    await ChildChannel(sock, threaded).serve(QueryWorker())
 
 
 if __name__ == "__main__":

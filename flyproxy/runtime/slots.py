@@ -1,6 +1,7 @@
 """A slot: the place of one child in the front door, filled again whenever its child is gone."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ log = logging.getLogger("flyproxy.supervisor")
 
 STABLE_AFTER_S = 5.0
 """A child that lived this long is started again at once; one that did not waits longer each time."""
-RESTART_DELAY_FIRST_S = 0.05
+RESTART_DELAY_FIRST_S = 0.1
 RESTART_DELAY_MAX_S = 5.0
 START_TIMEOUT_S = 20.0
 """A child that is not ready after this long is killed and started again."""
@@ -46,7 +47,8 @@ class Slot:
         self.generation = 0
         self.name = ""
         self.channel: Channel | None = None
-        self.stopping = False
+        self._stopping = asyncio.Event()
+        self._ending = False
         self._loop_name = loop_name
         self._threaded = threaded
         self._clock = clock
@@ -90,13 +92,23 @@ class Slot:
             return None
         return Child(self.kind, self.worker, self.name, self._running.pid, self._started_ms, self.restarts, self.ready)
 
+    @property
+    def stopping(self) -> bool:
+        """No child follows the one that is there."""
+        return self._stopping.is_set()
+
+    def stop_filling(self) -> None:
+        """The child that is there is the last."""
+        self._stopping.set()
+
     async def wait_gone(self) -> None:
-        """Wait until the child has left and none follows (after `stopping` was set)."""
+        """Wait until the child has left and none follows (after `stop_filling`)."""
         if self._task is not None:
             await self._task
 
     def kill(self) -> None:
         """End the child at once; while not stopping, another one follows."""
+        self._ending = True  # a child that is just being started is ended when it is there
         if self._running is not None:
             self._running.kill()
         if self._threaded and self.channel is not None:
@@ -105,14 +117,21 @@ class Slot:
 
     async def _keep_filled(self) -> None:
         while not self.stopping:
-            await self._live_once()
+            try:
+                await self._live_once()
+            except OSError as fault:  # no more processes, descriptors or memory: it may be better in a moment
+                log.error("%s cannot be started: %s", self.name, fault.strerror or fault)
             if self.stopping:
                 return
             self.restarts += 1
             lived_s = (self._clock.monotonic_ns() - self._started_ns) / 1e9
             self._quick_ends = 0 if lived_s >= STABLE_AFTER_S else self._quick_ends + 1
-            if self._quick_ends > 1:
-                await asyncio.sleep(min(RESTART_DELAY_FIRST_S * 2**self._quick_ends, RESTART_DELAY_MAX_S))
+            await self._pause(restart_delay_s(self._quick_ends))
+
+    async def _pause(self, delay_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._stopping.wait()
 
     async def _live_once(self) -> None:
         self._count += 1
@@ -120,23 +139,31 @@ class Slot:
         self._started_ns = self._clock.monotonic_ns()
         self._started_ms = self._clock.now_ms()
         self._closed = asyncio.Event()
+        self._ending = False
         ours, theirs = channel_pair()
         self.channel = Channel(ours, partial(self._on_message, self.name), self._closed.set)
-        start, sockets = self._begin(self)  # before anything else can be said to the child
-        self.generation = start.generation
-        self.channel.send(start, sockets)
-        self._running = await start_child(self.kind, theirs, self._loop_name, threaded=self._threaded)
-        self._changed(self)
-        watchdog = asyncio.create_task(self._kill_unless_ready())
+        watchdog: asyncio.Task[None] | None = None
         try:
+            start, sockets = self._begin(self)  # before anything else can be said to the child
+            self.generation = start.generation
+            self.channel.send(start, sockets)
+            self._running = await start_child(self.kind, theirs, self._loop_name, threaded=self._threaded)
+            if self._ending:
+                self.kill()
+            self._changed(self)
+            watchdog = asyncio.create_task(self._kill_unless_ready())
             await self._closed.wait()
         finally:
-            watchdog.cancel()
+            if watchdog is not None:
+                watchdog.cancel()
             self.set_ready(False)
             self.channel.close()
-            await self._wait_end(self._running)
-            self._running = None
             self.channel = None
+            if self._running is None:
+                theirs.close()
+            else:
+                await self._wait_end(self._running)
+                self._running = None
             self._changed(self)
 
     async def _wait_end(self, running: Running) -> None:
@@ -161,3 +188,11 @@ class Slot:
             socket.close(number)
         if name == self.name:
             self._heard(self, message)
+
+
+def restart_delay_s(quick_ends: int) -> float:
+    """The pause before the next child, after so many in a row that did not live long: none after the first."""
+    if quick_ends < 2:
+        return 0.0
+    doublings = min(quick_ends - 2, 16)  # far beyond the bound, and far from what a float can hold
+    return min(RESTART_DELAY_FIRST_S * float(1 << doublings), RESTART_DELAY_MAX_S)

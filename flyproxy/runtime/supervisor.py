@@ -7,7 +7,6 @@ at once. A child that dies is replaced within a second, by one that knows the co
 
 import asyncio
 import logging
-import shutil
 import signal
 import socket
 import time
@@ -35,7 +34,7 @@ from flyproxy.runtime.messages import (
     Reloaded,
     Start,
 )
-from flyproxy.runtime.places import DataDir, new_boot_id, new_run_dir
+from flyproxy.runtime.places import DataDir, RunDir, new_boot_id
 from flyproxy.runtime.slots import Slot
 
 log = logging.getLogger("flyproxy.supervisor")
@@ -66,18 +65,23 @@ class Supervisor:
         self._last_reload_ms = self._clock.now_ms()
         self._open = False
         self._slots: list[Slot] = []
+        self._own_sockets: list[socket.socket] = []
+        """Telemetry's and the query workers'."""
+        self._run_dir_held: RunDir | None = None
         self._beaten = asyncio.Event()
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._next_reload: asyncio.Task[tuple[bool, str]] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve until told to stop; raises FlyproxyError when it cannot start."""
         self._data_dir = DataDir(self._first.telemetry.data_dir)
-        self._run_dir = new_run_dir()
         self._doors = Doors(max(1, self._first.workers))
         try:
+            self._run_dir_held = RunDir()
+            self._run_dir = self._run_dir_held.path
             self._proxy_id = self._data_dir.next_proxy_id()
             self._bind(self._first)
             self._make_slots()
@@ -90,11 +94,14 @@ class Supervisor:
             await self._drain()
         finally:
             for slot in self._slots:
-                slot.stopping = True
+                slot.stop_filling()
                 slot.kill()
             await self._all_gone(self._slots)
             self._doors.close()
-            shutil.rmtree(self._run_dir, ignore_errors=True)
+            for sock in self._own_sockets:
+                sock.close()
+            if self._run_dir_held is not None:
+                self._run_dir_held.remove()
             self._data_dir.release()
 
     def stop(self) -> None:
@@ -104,17 +111,28 @@ class Supervisor:
         self._stop.set()
 
     async def reload(self) -> tuple[bool, str]:
-        """Read the configuration and bring it into force. (went well, what happened in words)."""
+        """Read the configuration and bring it into force. (went well, what happened in words). Whoever asks while one
+        is under way shares the next one, which reads the file after everybody's question."""
+        if self._next_reload is None:
+            self._next_reload = asyncio.create_task(self._reload_in_turn())
+        return await asyncio.shield(self._next_reload)
+
+    async def _reload_in_turn(self) -> tuple[bool, str]:
         async with self._reloading:
+            self._next_reload = None
             try:
                 wanted = await asyncio.to_thread(self._load)
                 wanted = self._keep_bound_port(wanted)
                 await self._generations.change(wanted, self._slots)
-            except FlyproxyError as fault:
+            except (FlyproxyError, OSError) as fault:
                 self._last_reload_ok = False
                 log.error("reload refused, generation %d stays: %s", self._generations.number, fault)
                 self._tell_children()
                 return False, str(fault)
+            except Exception as fault:
+                self._last_reload_ok = False
+                log.exception("a reload failed")
+                return False, f"{type(fault).__name__}: {fault}"
             self._last_reload_ok = True
             self._last_reload_ms = self._clock.now_ms()
             log.info("generation %d is in force", self._generations.number)
@@ -131,9 +149,11 @@ class Supervisor:
         bound = replace(telemetry, port=self._telemetry_socket.getsockname()[1])
         resolved = replace(resolved, edge=replace(resolved.edge, listeners=listeners), telemetry=bound)
         self._generations = Generations(resolved, self._doors)
-        self._query_sockets: list[socket.socket] = [
-            listen_unix(str(self._run_dir / f"query-{worker}.sock")) for worker in range(telemetry.query_workers)
-        ]
+        self._own_sockets.append(self._telemetry_socket)
+        self._query_sockets: list[socket.socket] = []
+        for worker in range(telemetry.query_workers):
+            self._query_sockets.append(listen_unix(str(self._run_dir / f"query-{worker}.sock")))
+            self._own_sockets.append(self._query_sockets[-1])
 
     def _keep_bound_port(self, wanted: Resolved) -> Resolved:
         """Port 0 means "the one it got" when the file is read again."""
@@ -261,11 +281,11 @@ class Supervisor:
         started = time.monotonic()
         log.info("draining: at most %.0f s for what is in flight; a second signal leaves at once", timeout_s)
         for slot in self._slots:
-            slot.stopping = True
+            slot.stop_filling()
             if slot.kind == "telemetry":
                 slot.send(Draining())
+        self._doors.close()  # the workers close theirs: who comes now is refused, not left waiting in a queue
         await self._leave(self._of_kind("edge"), timeout_s, DRAIN_GRACE_S)
-        self._doors.close()
         self._tell_children()
         await self._leave(self._of_kind("telemetry"), TELEMETRY_STOP_TIMEOUT_S, 0.0)
         await self._leave(self._of_kind("query"), 0.0, 0.2)

@@ -20,7 +20,8 @@ from flyproxy.clock import SystemClock
 from flyproxy.config.resolved import Resolved
 from flyproxy.discovery.static import static_generation
 from flyproxy.errors import FlyproxyError
-from flyproxy.instrument.cells import CellsError, Segment
+from flyproxy.instrument.allotment import Allotment
+from flyproxy.instrument.cells import CellsError
 from flyproxy.instrument.own_metrics import ProcessRecorder
 from flyproxy.instrument.process_metrics import ProcessMetrics
 from flyproxy.instrument.snapshot import Snapshot
@@ -32,6 +33,7 @@ from flyproxy.runtime.messages import Beat, Beaten, Children, Draining, Message,
 from flyproxy.runtime.own_beat import OwnBeat
 from flyproxy.runtime.places import database_path
 from flyproxy.runtime.query_client import QueryClient
+from flyproxy.runtime.segment import OwnSegment
 from flyproxy.runtime.store_thread import StoreThread
 from flyproxy.scrape.manager import ScrapeManager
 from flyproxy.scrape.target import target_name
@@ -50,14 +52,16 @@ class Telemetry:
         self._clock = SystemClock()
         self._generation = 0
         self._asking = 0
+        self._retire_fault = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, start: Start, sockets: list[socket.socket]) -> None:
         telemetry = start.resolved.telemetry
         run_dir = Path(start.run_dir)
-        self._segment = Segment.create(str(run_dir / f"{start.name}.cells"), process="telemetry")
+        segment = OwnSegment(str(run_dir / f"{start.name}.cells"), None, "telemetry")
         self._run_dir = run_dir
-        self._own = ProcessRecorder(self._segment)
+        self._own = ProcessRecorder(segment.segment)
+        segment.keep_trying(lambda shared: self._own.move(Allotment(shared)))
         self._own.set("flyproxy_build_info", 1, version=__version__, python=platform.python_version())
         self._store = StoreThread(self._own)
         self._state = FrontDoorState(self._own, self._store, self._say)
@@ -94,7 +98,10 @@ class Telemetry:
 
     async def commit(self, resolved: Resolved, sockets: list[socket.socket]) -> None:
         self._use(resolved)
-        await self._scrape.update(self._instances, resolved.telemetry)
+        telemetry = resolved.telemetry
+        self._snapshot.beat_every(round(telemetry.own_interval_s * 1000))
+        self._store.adjust(first_zero=telemetry.first_zero, retention_s=telemetry.retention_s)
+        await self._scrape.update(self._instances, telemetry)
 
     async def other(self, message: Message) -> None:
         match message:
@@ -173,7 +180,9 @@ class Telemetry:
             try:
                 self._snapshot.retire(str(self._run_dir / f"{name}.cells"))
             except CellsError as fault:
-                log.error("%s", fault)
+                if str(fault) != self._retire_fault:
+                    log.error("%s", fault)
+                self._retire_fault = str(fault)
 
     async def _forever(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """A beat that fails is said, and the next one comes."""
@@ -191,6 +200,7 @@ class Telemetry:
         now_ms = self._clock.now_ms()
         due_ms = (now_ms // interval_ms + 1) * interval_ms
         await asyncio.sleep((due_ms - now_ms) / 1000)
+        self._retire(self._state.dead)  # what could not be folded away when it was told (no room) may be now
         await self._beat.sample(due_ms)
 
     async def _expire(self) -> None:
@@ -201,7 +211,7 @@ class Telemetry:
 async def serve(sock: socket.socket, threaded: bool) -> None:
     """Telemetry's life."""
     part: Telemetry
-    channel = ChildChannel(sock)
+    channel = ChildChannel(sock, threaded)
     part = Telemetry(channel.send)
     await channel.serve(part)
 

@@ -36,7 +36,8 @@ class Writer:
 
     def __init__(self, path: str, *, first_zero: bool, retention_s: float | None, report: Report) -> None:
         self._path = path
-        self._first_zero = first_zero
+        self.first_zero = first_zero
+        """Whether a newborn counter gets its 0; may change between two appends."""
         self._retention_s = retention_s
         self._report = report
         self._lock = threading.RLock()
@@ -116,6 +117,12 @@ class Writer:
             )
             return [(organization, target) for organization, target, *kept in rows if self._is_live(*kept)]
 
+    def organizations_of(self, target: str) -> set[str]:
+        """Who has rows of this target. Raises StoreError."""
+        with self._lock, schema.translating(self._path, "looking for a target"):
+            found = self._connection.execute("SELECT DISTINCT organization FROM frames WHERE target = ?", (target,))
+            return {organization for (organization,) in found}
+
     def delete_before(self, timestamp_ms: int) -> int:
         """Retention: delete what is older, whole runs of KEY_ROWS rows, and frames left without a row; give freed pages
         back. Returns how many rows went; a call is bounded (retention.py), so call again while that is not 0.
@@ -176,7 +183,7 @@ class Writer:
         elif batch.layout is not target.layout:
             self._adopt(target, batch, counted)
         if target.index:
-            self._write(target, target.row(batch, self._first_zero), counted)
+            self._write(target, target.row(batch, self.first_zero), counted)
         counted["samples"] += batch.values.size
 
     def _adopt(self, target: Target, batch: Batch, counted: Counter[str]) -> None:

@@ -62,7 +62,7 @@ def test_the_demo_shows_every_region_and_leaves_nothing_behind(demo: subprocess.
     assert len(started) >= 8 + 4  # eight apps; supervisor, telemetry, query worker, edge workers
     demo.send_signal(signal.SIGINT)
     begun = time.monotonic()
-    assert demo.wait(15) == 0
+    assert demo.wait(15) == 130
     assert time.monotonic() - begun < 5  # the promise of the issue: everything ends within 5 s
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 

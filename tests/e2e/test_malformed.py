@@ -151,8 +151,8 @@ class Witness(threading.Thread):
             except OSError:
                 return
             seen, ended = bytearray(), threading.Event()
-            self.connections.append(seen)
             self.ended.append(ended)
+            self.connections.append(seen)
             threading.Thread(target=self._converse, args=(sock, seen, ended), daemon=True).start()
 
     def _converse(self, sock: socket.socket, seen: bytearray, ended: threading.Event) -> None:
@@ -161,13 +161,21 @@ class Witness(threading.Thread):
                 while data := sock.recv(65536):
                     heads = seen.count(b"\r\n\r\n")
                     seen += data
-                    if seen.startswith(b"PUT"):
+                    if b"PUT " in seen:
                         continue
                     for _ in range(seen.count(b"\r\n\r\n") - heads):
                         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             except OSError:
                 pass
         ended.set()
+
+    def putting(self) -> list[int]:
+        """Connections with a PUT that have not ended."""
+        return [
+            index
+            for index, (seen, ended) in enumerate(zip(self.connections, self.ended, strict=False))
+            if b"PUT " in seen and not ended.is_set()
+        ]
 
     def seen(self) -> bytes:
         return b"".join(self.connections)
@@ -205,33 +213,37 @@ def door(toolbox: dict[str, Any], start_shared_front_door: Any, witness: Witness
     )
 
 
-def dial(door: Any) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", door.doors["ord"]), ANSWER_S)
+class Visit:
+    """One connection to the door, as bytes."""
 
+    def __init__(self, door: Any) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", door.doors["ord"]), ANSWER_S)
+        self._reader = self.sock.makefile("rb")
 
-def one_answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """(status, headers, body) of the next answer, by its Content-Length."""
-    got = b""
-    while b"\r\n\r\n" not in got:
-        data = sock.recv(65536)
-        assert data, f"closed in the middle of the head: {got!r}"
-        got += data
-    head, _, body = got.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        data = sock.recv(65536)
-        assert data, "closed in the middle of the body"
-        body += data
-    return int(first.split()[1]), headers, body
+    def __enter__(self) -> "Visit":
+        return self
 
+    def __exit__(self, *fault: object) -> None:
+        self._reader.close()
+        self.sock.close()
 
-def rest(sock: socket.socket) -> bytes:
-    """What still comes until the other side ends."""
-    got = b""
-    while data := sock.recv(65536):
-        got += data
-    return got
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """(status, headers, body) of the next answer, by its Content-Length."""
+        lines = []
+        while line := self._reader.readline().removesuffix(b"\r\n"):
+            lines.append(line.decode("latin-1"))
+        assert lines, "closed without an answer"
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+        body = self._reader.read(int(headers["content-length"]))
+        assert len(body) == int(headers["content-length"]), "closed in the middle of the body"
+        return int(lines[0].split()[1]), headers, body
+
+    def rest(self) -> bytes:
+        """What still comes until the other side ends."""
+        return self._reader.read()
 
 
 def responses(door: Any) -> dict[Any, float]:
@@ -253,9 +265,9 @@ def test_a_bad_request_is_answered_counted_once_and_seen_by_no_app(
     case: Case, door: Any, witness: Witness, toolbox: dict[str, Any]
 ) -> None:
     counted, faulted, seen = responses(door), faults(door), len(witness.seen())
-    with dial(door) as sock:
-        sock.sendall(case.request)
-        status, headers, body = one_answer(sock)
+    with Visit(door) as visit:
+        visit.send(case.request)
+        status, headers, body = visit.answer()
         error = json.loads(body)["error"]
         assert (status, headers["flyproxy-error"], error["code"], error["status"]) == (
             case.status,
@@ -267,10 +279,10 @@ def test_a_bad_request_is_answered_counted_once_and_seen_by_no_app(
         assert headers["server"].startswith("flyproxy/")
         assert headers.get("connection") == (None if case.stays else "close")
         if case.stays:
-            sock.sendall(case.request)
-            assert one_answer(sock)[0] == case.status
+            visit.send(case.request)
+            assert visit.answer()[0] == case.status
         else:
-            assert rest(sock) == b"", "one answer, then the end"
+            assert visit.rest() == b"", "one answer, then the end"
     times = 1 + case.stays
 
     def counts() -> dict[Any, float]:
@@ -284,9 +296,9 @@ def test_a_bad_request_is_answered_counted_once_and_seen_by_no_app(
 
 def test_nobody_is_an_app_of_the_operators(door: Any, toolbox: dict[str, Any]) -> None:
     """What matches no app counts where only an operator looks, never in a tenant's organization."""
-    with dial(door) as sock:
-        sock.sendall(hosted(b"nobody.example")[:-2] + b"Connection: close\r\n\r\n")
-        assert one_answer(sock)[0] == 404
+    with Visit(door) as visit:
+        visit.send(hosted(b"nobody.example")[:-2] + b"Connection: close\r\n\r\n")
+        assert visit.answer()[0] == 404
     door.tokens[OPERATOR] = door.token(OPERATOR, "--operator")
     query = f'sum by (status) (fly_edge_http_responses_count{{app="{NOBODY}"}})'
     toolbox["eventually"](lambda: door.vector(query, "status", organization=OPERATOR)[("404",)] >= 1)
@@ -304,10 +316,10 @@ def test_a_client_cannot_make_a_label(door: Any, toolbox: dict[str, Any]) -> Non
         return float(responses(door).get((NOBODY, "404"), 0))
 
     def strangers(marks: range) -> None:
-        with dial(door) as sock:
+        with Visit(door) as visit:
             for mark in marks:
-                sock.sendall(b"X%d /p%d?q=%d HTTP/1.1\r\nHost: h%d.example\r\n\r\n" % (mark, mark, mark, mark))
-                assert one_answer(sock)[0] == 404
+                visit.send(b"X%d /p%d?q=%d HTTP/1.1\r\nHost: h%d.example\r\n\r\n" % (mark, mark, mark, mark))
+                assert visit.answer()[0] == 404
 
     strangers(range(1))  # that 404 has been seen here before
     before, count = series(), answered()
@@ -319,11 +331,11 @@ def test_a_client_cannot_make_a_label(door: Any, toolbox: dict[str, Any]) -> Non
 def test_what_follows_a_good_request_is_refused_and_not_seen(door: Any, witness: Witness) -> None:
     """The classic: one message with an end we and the app could disagree about."""
     counted = responses(door)
-    with dial(door) as sock:
-        sock.sendall(post(b"Content-Length: 5\r\n", b"hello") + b"SMUGGLED\r\n\r\n")
-        assert one_answer(sock)[0] == 200
-        assert one_answer(sock)[0] == 400
-        assert rest(sock) == b""
+    with Visit(door) as visit:
+        visit.send(post(b"Content-Length: 5\r\n", b"hello") + b"SMUGGLED\r\n\r\n")
+        assert visit.answer()[0] == 200
+        assert visit.answer()[0] == 400
+        assert visit.rest() == b""
     assert b"SMUGGLED" not in witness.seen()
     assert b"smuggled" not in witness.seen()
     assert grown(counted, responses(door)) == {("hello", "200"): 1, (NOBODY, "400"): 1}
@@ -343,10 +355,10 @@ def test_a_client_cannot_say_who_it_is(door: Any, witness: Witness) -> None:
         )
     )
     start = len(witness.seen())
-    with dial(door) as sock:
-        sock.sendall(get(forged + b"Connection: X-Hop, close\r\nX-Hop: 10.6.6.6\r\nTE: gzip\r\n"))
-        assert one_answer(sock)[0] == 200
-        assert rest(sock) == b""
+    with Visit(door) as visit:
+        visit.send(get(forged + b"Connection: X-Hop, close\r\nX-Hop: 10.6.6.6\r\nTE: gzip\r\n"))
+        assert visit.answer()[0] == 200
+        assert visit.rest() == b""
     seen = witness.seen()[start:]
     assert b"10.6.6.6" not in seen
     assert b"gzip" not in seen
@@ -372,18 +384,18 @@ def drip(sock: socket.socket, data: bytes, every_s: float) -> None:
 @pytest.mark.parametrize("way", ["half a head", "a byte now and then", "half a line after an answer"])
 def test_a_head_must_come_in_its_time(way: str, door: Any, witness: Witness, toolbox: dict[str, Any]) -> None:
     counted = responses(door)
-    with dial(door) as sock:
+    with Visit(door) as visit:
         if way == "half a line after an answer":
-            sock.sendall(get(b"") + b"GET /sec")
-            assert one_answer(sock)[0] == 200
+            visit.send(get(b"") + b"GET /sec")
+            assert visit.answer()[0] == 200
         elif way == "half a head":
-            sock.sendall(get(b"X-A: a")[:-1])
+            visit.send(get(b"X-A: a")[:-1])
         else:
-            drip(sock, get(b"X-A: " + b"a" * 100), 0.2)
+            drip(visit.sock, get(b"X-A: " + b"a" * 100), 0.2)
         seen = len(witness.seen())
-        status, headers, _ = one_answer(sock)
+        status, headers, _ = visit.answer()
         assert (status, headers["flyproxy-error"], headers["connection"]) == (408, "PP03", "close")
-        assert rest(sock) == b""
+        assert visit.rest() == b""
     good = {("hello", "200"): 1} if way == "half a line after an answer" else {}
     toolbox["eventually"](lambda: grown(counted, responses(door)) == {(NOBODY, "408"): 1, **good})
     assert len(witness.seen()) == seen
@@ -392,8 +404,8 @@ def test_a_head_must_come_in_its_time(way: str, door: Any, witness: Witness, too
 
 def test_a_silent_connection_is_closed_without_a_word(door: Any) -> None:
     counted = responses(door)
-    with dial(door) as sock:
-        assert rest(sock) == b""
+    with Visit(door) as visit:
+        assert visit.rest() == b""
     assert grown(counted, responses(door)) == {}
 
 
@@ -403,22 +415,22 @@ def test_a_truncated_upload_never_becomes_whole(
     way: str, status: int, framing: bytes, door: Any, witness: Witness, toolbox: dict[str, Any]
 ) -> None:
     """The app sees the beginning and then the end of its connection: no invented byte, no final chunk."""
-    counted, known = responses(door), len(witness.connections)
+    counted = responses(door)
     begun = b"5\r\nhello\r\n" if framing == CHUNKED else b"hello"
 
     def mine() -> list[int]:
-        return [index for index, seen in enumerate(witness.connections) if index >= known and seen.endswith(begun)]
+        return [index for index in witness.putting() if witness.connections[index].endswith(begun)]
 
-    with dial(door) as sock:
-        sock.sendall(b"PUT /half HTTP/1.1\r\n" + HOST + framing + b"\r\n" + begun)
+    with Visit(door) as visit:
+        visit.send(b"PUT /half HTTP/1.1\r\n" + HOST + framing + b"\r\n" + begun)
         (index,) = toolbox["eventually"](mine, ANSWER_S, "the app sees the beginning")
         if way == "stops":
-            got, headers, _ = one_answer(sock)
+            got, headers, _ = visit.answer()
             assert (got, headers["flyproxy-error"], headers["connection"]) == (408, "PP04", "close")
         elif way == "ends halfway":
-            sock.shutdown(socket.SHUT_WR)
+            visit.sock.shutdown(socket.SHUT_WR)
         if way != "leaves":
-            assert rest(sock) == b""
+            assert visit.rest() == b""
     assert witness.ended[index].wait(ANSWER_S), "the instance's connection ends too"
     assert witness.connections[index].endswith(b"\r\n\r\n" + begun)
     toolbox["eventually"](lambda: grown(counted, responses(door)) == {("hello", str(status)): 1})
@@ -426,24 +438,24 @@ def test_a_truncated_upload_never_becomes_whole(
 
 def test_a_body_that_grows_too_large_is_cut_off(door: Any, witness: Witness, toolbox: dict[str, Any]) -> None:
     """A chunked body says only as it comes how long it is; the app may have seen its beginning, never its end."""
-    counted, faulted, known = responses(door), faults(door), len(witness.connections)
-    with dial(door) as sock:
+    counted, faulted = responses(door), faults(door)
+    with Visit(door) as visit:
         with contextlib.suppress(OSError):  # it may be cut off while it sends
-            sock.sendall(b"PUT /big HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n")
+            visit.send(b"PUT /big HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n")
             for _ in range(64):
-                sock.sendall(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
-            sock.sendall(b"0\r\n\r\n")
+                visit.send(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+            visit.send(b"0\r\n\r\n")
         toolbox["eventually"](lambda: grown(faulted, faults(door)) == {("hello", "PP05"): 1})
         assert grown(counted, responses(door)) == {("hello", "413"): 1}
-    assert all(ended.wait(ANSWER_S) for ended in witness.ended[known:])
-    assert not any(seen.endswith(b"0\r\n\r\n") for seen in witness.connections[known:])
+    toolbox["eventually"](lambda: not witness.putting(), ANSWER_S, "the instance's connection ends too")
+    assert not any(seen.endswith(b"0\r\n\r\n") for seen in witness.connections if b"PUT /big" in seen)
 
 
 def test_after_all_that_a_good_request_is_served(door: Any, toolbox: dict[str, Any]) -> None:
-    with dial(door) as sock:
+    with Visit(door) as visit:
         for _ in range(10):
-            sock.sendall(get(b"Accept: */*\r\n"))
-            assert one_answer(sock)[0] == 200
+            visit.send(get(b"Accept: */*\r\n"))
+            assert visit.answer()[0] == 200
     assert door.process.poll() is None
     assert sum(door.exposed_sum("flyproxy_child_restarts_total").values()) == 0
 

@@ -188,9 +188,7 @@ def test_what_only_looks_like_loopback_needs_an_operators_token(
     assert status(bearer(door.token("_operator", "--operator"))) == 200
 
 
-SLOW = "%2B".join(
-    ["quantile_over_time(0.9, quantile_over_time(0.9, vector(time())[1h:1s])[1h:1s])".replace(" ", "%20")] * 20
-)
+SLOW = "%2B".join(["quantile_over_time(0.9,quantile_over_time(0.9,vector(time())[1h:1s])[1h:1s])"] * 20)
 """Seconds of work."""
 BAD_QUESTIONS: dict[str, tuple[str, int, str, str]] = {
     "no-query": ("query", 400, "bad_data", "no expression found"),
@@ -205,7 +203,6 @@ BAD_QUESTIONS: dict[str, tuple[str, int, str, str]] = {
     "empty-selector": ("query?query={}", 400, "bad_data", "at least one non-empty matcher"),
     "deep": ("query?query=" + "(" * 300 + "1" + ")" * 300, 400, "bad_data", "deep"),
     "long": ("query?query=" + "1%2B" * 15_000 + "1", 400, "bad_data", "parse error"),
-    "many-to-many": ("query?query=fly_edge_data_in*on()fly_edge_data_out", 200, "", ""),
     "bad-time": ("query?query=1&time=noon", 400, "bad_data", 'invalid parameter "time": cannot parse "noon"'),
     "nan-time": ("query?query=1&time=NaN", 400, "bad_data", "must be finite"),
     "infinite-time": ("query?query=1&time=Inf", 400, "bad_data", "must be finite"),
@@ -252,9 +249,6 @@ BAD_QUESTIONS: dict[str, tuple[str, int, str, str]] = {
 def test_a_bad_question_is_told_what_is_wrong_with_it(kind: str, door: Any) -> None:
     path, status, error_type, sentence = BAD_QUESTIONS[kind]
     reply = ask(door, API + path, bearer(door.token()))
-    if status == 200:
-        assert json.loads(reply.body)["status"] == "success"
-        return
     found = reply.fault()
     assert found[:2] == (status, error_type), found
     assert sentence in found[2], found

@@ -1,0 +1,170 @@
+"""What one stranger may hold of the telemetry address: connections, the time of a head, the memory of an answer.
+
+aiohttp bounds how large a head is and how long a connection idles. It does not bound how many connections there are, a
+first head that never ends (within its keep-alive time), or an answer nobody reads: a query's may be hundreds of
+megabytes, and is kept until it is read. So each connection's protocol is wrapped in one that watches these three. The
+last places are kept for this machine, so that strangers cannot shut out who looks after it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from aiohttp import web
+
+from flyproxy.api.access import comes_from_here
+from flyproxy.api.faults import error_json
+
+CONNECTIONS_MAX = 512
+"""Open at once; one more is told so and closed."""
+CONNECTIONS_KEPT = 32
+"""Of these, open only to this machine."""
+HEAD_TIMEOUT_S = 10.0
+"""For the first head, from the connection's beginning. Later ones have aiohttp's keep-alive time."""
+WRITE_TIMEOUT_S = 30.0
+"""For a reader that takes nothing of an answer."""
+
+_FULL = error_json("unavailable", "too many connections; ask again in a moment")
+_FULL_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\nServer: flyproxy\r\nContent-Type: application/json\r\n"
+    b"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_FULL), _FULL)
+)
+
+
+class BoundedConnections:
+    """Makes a protocol for each connection, as the server behind it does. `reached` is told which bound was."""
+
+    def __init__(
+        self,
+        server: Callable[[], asyncio.Protocol],
+        reached: Callable[[str], None],
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+        head_timeout_s: float = HEAD_TIMEOUT_S,
+        write_timeout_s: float = WRITE_TIMEOUT_S,
+    ) -> None:
+        self.serve = server
+        self.reached = reached
+        self.head_timeout_s = head_timeout_s
+        self.write_timeout_s = write_timeout_s
+        self._connections_max = connections_max
+        self._open: set[_Connection] = set()
+
+    def __call__(self) -> asyncio.Protocol:
+        return _Connection(self)
+
+    def admit(self, connection: "_Connection", transport: asyncio.Transport) -> bool:
+        """Whether there is a place for it; `left` gives the place back."""
+        bound = self._connections_max
+        if not comes_from_here(transport):
+            bound -= CONNECTIONS_KEPT
+        if len(self._open) >= bound:
+            return False
+        self._open.add(connection)
+        return True
+
+    def left(self, connection: "_Connection") -> None:
+        """It is closed."""
+        self._open.discard(connection)
+
+    def statistics(self) -> dict[str, int]:
+        """Connections open now."""
+        return {"connections": len(self._open)}
+
+
+class ApiRunner(web.AppRunner):
+    """An AppRunner whose sites accept within the bounds."""
+
+    def __init__(self, application: web.Application, reached: Callable[[str], None], **settings: object) -> None:
+        super().__init__(application, **settings)  # type: ignore[arg-type]  # aiohttp's own, of many types
+        self._reached = reached
+
+    @property
+    def server(self) -> web.Server | None:
+        """What a site calls once for each connection; that is all it does with it."""
+        server = super().server
+        return None if server is None else cast(web.Server, BoundedConnections(server, self._reached))
+
+
+class _Connection(asyncio.Protocol):
+    """Hands everything on to the server's own protocol, and watches the clock."""
+
+    def __init__(self, bounds: BoundedConnections) -> None:
+        self._bounds = bounds
+        self._inner: asyncio.Protocol | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._tail = b""
+        """The last bytes of a head that has not ended."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._bounds.admit(self, self._transport):
+            self._bounds.reached("api_connections")
+            self._transport.write(_FULL_ANSWER)
+            self._transport.close()
+            return
+        self._head_timer = asyncio.get_running_loop().call_later(self._bounds.head_timeout_s, self._head_is_late)
+        self._inner = self._bounds.serve()
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._inner is None:
+            return
+        if self._head_timer is not None:
+            self._look_for_its_end(data)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return None if self._inner is None else self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+            self._watch_reader(self._transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        self._stop_write_timer()
+        self._bounds.left(self)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
+
+    def _look_for_its_end(self, data: bytes) -> None:
+        seen = self._tail + data
+        self._tail = seen[-3:]
+        if b"\r\n\r\n" in seen:
+            self._stop_head_timer()
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        self._bounds.reached("api_head_timeout")
+        self._transport.abort()
+
+    def _watch_reader(self, unsent: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._write_timer = loop.call_later(self._bounds.write_timeout_s, self._judge_reader, unsent)
+
+    def _judge_reader(self, unsent: int) -> None:
+        now = self._transport.get_write_buffer_size()
+        if now < unsent:
+            self._watch_reader(now)
+            return
+        self._write_timer = None
+        self._bounds.reached("api_write_timeout")
+        self._transport.abort()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None

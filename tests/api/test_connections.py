@@ -1,0 +1,198 @@
+"""The telemetry address under slow, many and mute strangers."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from flyproxy.api.connections import CONNECTIONS_KEPT, BoundedConnections
+
+END = b"\r\n\r\n"
+
+
+class Echo(asyncio.Protocol):
+    """A server's protocol: answers each chunk with `answer`, and remembers what it was told."""
+
+    answer = b"ok"
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(self.answer)
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.told.append("lost")
+
+
+class Door:
+    """A listening socket with bounds."""
+
+    def __init__(self, **bounds: Any) -> None:
+        self.protocols: list[Echo] = []
+        self.reached: list[str] = []
+        self.bounds = BoundedConnections(self.protocol, self.reached.append, **bounds)
+
+    def protocol(self) -> Echo:
+        self.protocols.append(Echo())
+        return self.protocols[-1]
+
+    async def open(self) -> None:
+        self.server = await asyncio.get_running_loop().create_server(self.bounds, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+@pytest.fixture
+async def make_door() -> AsyncIterator[Any]:
+    made: list[Door] = []
+
+    async def make(**bounds: Any) -> Door:
+        made.append(Door(**bounds))
+        await made[-1].open()
+        return made[-1]
+
+    yield make
+    for door in made:
+        door.server.close()
+
+
+async def test_a_connection_is_the_servers_own(make_door: Any) -> None:
+    door = await make_door()
+    reader, writer = await door.dial()
+    writer.write(b"GET / HTTP/1.1" + END)
+    assert await reader.readexactly(2) == b"ok"
+    assert door.bounds.statistics() == {"connections": 1}
+    writer.close()
+    await writer.wait_closed()
+    while door.bounds.statistics()["connections"]:
+        await asyncio.sleep(0)
+    assert door.protocols[0].told == ["lost"]
+    assert door.reached == []
+
+
+async def test_one_connection_too_many_is_told_so_and_closed(make_door: Any) -> None:
+    door = await make_door(connections_max=1)
+    reader, writer = await door.dial()
+    writer.write(b"x")
+    await reader.readexactly(2)
+    other, closing = await door.dial()
+    answer = await other.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"too many connections" in answer
+    assert door.reached == ["api_connections"]
+    writer.write(b"x")
+    assert await reader.readexactly(2) == b"ok"
+    for each in (writer, closing):
+        each.close()
+
+
+def test_the_last_places_are_kept_for_this_machine() -> None:
+    class FromAfar(asyncio.Transport):
+        def __init__(self, address: str) -> None:
+            super().__init__({"peername": (address, 1)})
+
+    bounds = BoundedConnections(Echo, [].append, connections_max=CONNECTIONS_KEPT + 1)  # type: ignore[arg-type]
+    admitted = [bounds.admit(bounds(), FromAfar("192.0.2.1")) for _ in range(2)]  # type: ignore[arg-type]
+    assert admitted == [True, False]
+    assert bounds.admit(bounds(), FromAfar("127.0.0.1"))  # type: ignore[arg-type]
+
+
+async def test_a_head_that_never_ends_is_cut_off_however_it_drips(make_door: Any) -> None:
+    door = await make_door(head_timeout_s=0.1)
+    reader, writer = await door.dial()
+    writer.write(b"GET / HTTP/1.1\r\nA: b\r\n")
+    assert await reader.readexactly(2) == b"ok"
+    with pytest.raises(ConnectionResetError):
+        while await reader.read(2):
+            writer.write(b"B: c\r\n")
+    assert door.reached == ["api_head_timeout"]
+    writer.close()
+
+
+@pytest.mark.parametrize("cut", range(1, 4))
+async def test_a_head_has_ended_wherever_it_was_cut(make_door: Any, cut: int) -> None:
+    door = await make_door(head_timeout_s=0.1)
+    reader, writer = await door.dial()
+    for piece in (b"GET / HTTP/1.1" + END[:cut], END[cut:]):
+        writer.write(piece)
+        await reader.readexactly(2)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await reader.read(1)
+    assert door.reached == []
+    writer.close()
+
+
+async def test_an_answer_nobody_reads_is_dropped(make_door: Any) -> None:
+    door = await make_door(write_timeout_s=0.1)
+    Echo.answer, before = b"x" * 50_000_000, Echo.answer
+    try:
+        reader, writer = await door.dial()
+        writer.write(b"GET / HTTP/1.1" + END)
+        while "lost" not in (door.protocols[0].told if door.protocols else []):
+            await asyncio.sleep(0.01)
+    finally:
+        Echo.answer = before
+    assert door.protocols[0].told == ["pause", "lost"]
+    assert door.reached == ["api_write_timeout"]
+    writer.close()
+
+
+async def test_a_slow_reader_that_goes_on_gets_it_all(make_door: Any) -> None:
+    door = await make_door(write_timeout_s=5)
+    Echo.answer, before = b"x" * 20_000_000, Echo.answer
+    try:
+        reader, writer = await door.dial()
+        writer.write(b"GET / HTTP/1.1" + END)
+        assert len(await reader.readexactly(20_000_000)) == 20_000_000
+    finally:
+        Echo.answer = before
+    assert door.reached == []
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nAuthorization: Bearer fp_personal_secret" + b"x" * 40_000 + END,
+        b"GET /secret" + b"y" * 200_000 + b" HTTP/1.1\r\nHost: a" + END,
+        b"POST /-/reload?secret HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked" + END,
+        b"\x16\x03\x01secret" + END,
+    ],
+)
+async def test_what_cannot_be_parsed_is_answered_and_not_logged(
+    api: Any, caplog: pytest.LogCaptureFixture, request_bytes: bytes
+) -> None:
+    caplog.set_level(logging.INFO)
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_bytes)
+    assert (await reader.readuntil(b"\r\n")).split()[1] == b"400"
+    writer.close()
+    assert caplog.text == ""
+
+
+async def test_an_idle_stranger_does_not_hold_the_api(api: Any) -> None:
+    """The bounds are those of the running API, not only of this file."""
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    idle = [await asyncio.open_connection(host, int(port)) for _ in range(600)]
+    refused = sum([writer.transport.is_closing() or reader.at_eof() for reader, writer in idle])
+    assert refused < 600
+    assert "api_connections" in api.runtime.limits
+    for _, writer in idle:
+        writer.transport.abort()
