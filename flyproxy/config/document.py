@@ -8,6 +8,7 @@ lines unfolds to 10^9 values; it is stopped at VALUES_MAX).
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ _PLAIN = "!plain"
 _TEXT = "tag:yaml.org,2002:str"
 _KNOWN_TAGS = {_PLAIN, _TEXT, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _YAML_PROBLEMS = (
     (r"found character '\\t' that cannot start any token", "a tab cannot be used here; indent with spaces"),
@@ -92,8 +94,9 @@ def read_document(raw: bytes, name: str, environ: Mapping[str, str]) -> Document
     if len(raw) > FILE_BYTES_MAX:
         sentence = f"the file has {len(raw)} bytes; a configuration has at most {FILE_BYTES_MAX}"
         raise ConfigError([Fault(name, None, None, "", sentence)])
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError([_decoding_fault(raw, name, error)]) from None
     document = Document(name, tuple(_LINE_BREAK.split(text)))
@@ -140,9 +143,11 @@ class _Composer(yaml.SafeLoader):
 
 
 def _compose(text: str, document: Document) -> yaml.Node | None:
-    # ReaderError comes from the constructor already, which reads the whole text for forbidden characters.
+    loader: _Composer | None = None
     try:
-        node: yaml.Node | None = _Composer(text).get_single_node()
+        # ReaderError comes from the constructor already, which reads the whole text for forbidden characters.
+        loader = _Composer(text)
+        node: yaml.Node | None = loader.get_single_node()
         return node
     except _TooDeepError as error:
         fault = document.fault_at(error.mark, f"nested deeper than {DEPTH_MAX} levels")
@@ -153,6 +158,10 @@ def _compose(text: str, document: Document) -> yaml.Node | None:
         fault = document.fault_at(mark, f"the character U+{code:04X} is not allowed in YAML")
     except yaml.MarkedYAMLError as error:
         fault = _syntax_fault(error, document)
+    except (ValueError, OverflowError):  # PyYAML hands any number of `\\U........` to chr()
+        assert loader is not None, "the constructor only reads"
+        place: _Place = loader.get_mark()  # type: ignore[no-untyped-call]
+        fault = document.fault_at(_mark(place), "not valid YAML: an escape that stands for no character")
     raise ConfigError([fault])
 
 
@@ -190,13 +199,8 @@ class _Walk:
         self._count = 0
 
     def value(self, node: yaml.Node, path: Path, depth: int) -> object:
-        self._count += 1
         mark = _mark(node.start_mark)
-        if self._count > VALUES_MAX or depth > DEPTH_MAX:
-            # Only an alias can bring us here: what is written out was bounded while it was composed.
-            bound = f"{VALUES_MAX} values" if self._count > VALUES_MAX else f"{DEPTH_MAX} levels"
-            sentence = f"with its aliases unfolded the file has more than {bound}"
-            raise ConfigError([self._document.fault_at(mark, sentence)])
+        self._counted(mark, depth)
         self._document.values[path] = mark
         if node.tag not in _KNOWN_TAGS:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
@@ -209,8 +213,19 @@ class _Walk:
         assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, path)
 
+    def _counted(self, mark: Mark, depth: int) -> None:
+        """Every value and every merged key, so that no alias makes more work than the bounds allow."""
+        self._count += 1
+        if self._count > VALUES_MAX or depth > DEPTH_MAX:
+            bound = f"{VALUES_MAX} values" if self._count > VALUES_MAX else f"{DEPTH_MAX} levels"
+            sentence = f"with its aliases unfolded the file has more than {bound}"
+            raise ConfigError([self._document.fault_at(mark, sentence)])
+
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
         text: str = node.value
+        if _SURROGATE.search(text):
+            self._fault(path, "half a surrogate pair is no character; write the character itself, or \\U and 8 digits")
+            return None
         plain = node.tag == _PLAIN
         if has_variable(text):
             try:
@@ -229,7 +244,7 @@ class _Walk:
                 self._document.faults.append(
                     self._document.fault_at(_mark(key_node.start_mark), "a key must be a plain word", path)
                 )
-            elif key_node.value == "<<" and key_node.tag == _PLAIN:
+            elif _is_merge(key_node):
                 merged.append(value_node)
             elif key_node.value in pairs:
                 first = pairs[key_node.value][0].start_mark.line + 1
@@ -243,24 +258,37 @@ class _Walk:
             else:
                 pairs[key_node.value] = (key_node, value_node)
         for value_node in merged:
-            self._merge(value_node, pairs, path)
+            self._merge(value_node, pairs, path, depth)
         result: dict[str, object] = {}
         for key, (key_node, value_node) in pairs.items():
             self._document.keys[(*path, key)] = _mark(key_node.start_mark)
             result[key] = self.value(value_node, (*path, key), depth + 1)
         return result
 
-    def _merge(self, node: yaml.Node, pairs: dict[str, tuple[yaml.Node, yaml.Node]], path: Path) -> None:
-        """`<<: *anchor` or `<<: [*one, *two]`: their keys, where not given here; the first one wins."""
+    def _merge(self, node: yaml.Node, pairs: dict[str, tuple[yaml.Node, yaml.Node]], path: Path, depth: int) -> None:
+        """`<<: *anchor` or `<<: [*one, *two]`: their keys, where not given here; the first one wins. What an anchor has
+        itself merged is among its keys, after its own."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for source in sources:
+            mark = _mark(source.start_mark)
+            self._counted(mark, depth)
             if not isinstance(source, yaml.MappingNode):
                 sentence = "'<<' takes a mapping's alias, or a list of them"
-                self._document.faults.append(self._document.fault_at(_mark(source.start_mark), sentence, path))
+                self._document.faults.append(self._document.fault_at(mark, sentence, path))
                 continue
+            merged: list[yaml.Node] = []
             for key_node, value_node in source.value:
-                if isinstance(key_node, yaml.ScalarNode) and key_node.value != "<<":
+                self._counted(mark, depth)
+                if isinstance(key_node, yaml.ScalarNode) and _is_merge(key_node):
+                    merged.append(value_node)
+                elif isinstance(key_node, yaml.ScalarNode):
                     pairs.setdefault(key_node.value, (key_node, value_node))
+            for further in merged:
+                self._merge(further, pairs, path, depth + 1)
 
     def _fault(self, path: Path, sentence: str) -> None:
         self._document.faults.append(self._document.fault(path, sentence))
+
+
+def _is_merge(key: yaml.ScalarNode) -> bool:
+    return bool(key.value == "<<" and key.tag == _PLAIN)

@@ -76,10 +76,18 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
         hint = did_you_mean(name, environ) or f"; for a default write ${{{name}:-value}}"
         raise VariableError(f"the environment variable {name} is not set{hint}")
 
-    expanded = _VARIABLE.sub(fill, text)
-    if len(expanded) > EXPANDED_CHARACTERS_MAX:
+    pieces: list[str] = []
+    length = place = 0
+    for match in _VARIABLE.finditer(text):
+        pieces += (text[place : match.start()], fill(match))
+        place = match.end()
+        length += sum(map(len, pieces[-2:]))
+        if length > EXPANDED_CHARACTERS_MAX:
+            break
+    pieces.append(text[place:])
+    if length + len(pieces[-1]) > EXPANDED_CHARACTERS_MAX:
         raise VariableError(f"with its variables filled in this is longer than {EXPANDED_CHARACTERS_MAX} characters")
-    return expanded
+    return "".join(pieces)
 
 
 def as_text(value: object) -> str | None:

@@ -10,6 +10,10 @@ from math import asin, cos, inf, radians, sin, sqrt
 from typing import Protocol, TypeVar
 
 EARTH_RADIUS_KM = 6371.0
+TRIES_MAX = 5
+"""Instances dialled for one request or one raw connection."""
+TRIES_PER_REGION = 2
+"""Of one region that could not be reached before the next region is asked: a region may be gone as a whole."""
 
 
 class Loaded(Protocol):
@@ -56,7 +60,10 @@ def by_distance(
 
 
 def choose(tiers: Sequence[Sequence[L]], tried: Container[L], random: Callable[[], float]) -> L | None:
-    """The less loaded of two random instances of the first tier that has one not yet tried; None: none is left."""
+    """The less loaded of two random instances of the nearest tier that has one not yet tried; a tier in which
+    TRIES_PER_REGION have failed comes again only when the others have. None: none is left."""
+    if tried:
+        tiers = [tier for tier in tiers if sum(one in tried for one in tier) < TRIES_PER_REGION] + list(tiers)
     for tier in tiers:
         candidates = [one for one in tier if one not in tried] if tried else tier
         count = len(candidates)

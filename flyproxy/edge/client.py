@@ -5,6 +5,10 @@ is not), TUNNEL, LINGER (answered and half closed: what still comes is thrown aw
 overtakes the answer), CLOSED. While a request is busy the connection is read on, to notice a client that leaves; what
 it sends early (pipelining) waits, in order, within `limits.buffer_bytes`. Data in any state is tolerated: uvloop may
 deliver some after pause_reading.
+
+A FIN in the middle of a request says two things that TCP does not tell apart: the client has left, or it has asked and
+said so (`nc -N`, some HTTP/1.0 clients). nginx takes all for gone, HAProxy none. Here the answer has HALF_CLOSED_NS to
+begin; after that, or as soon as the client's kernel refuses our bytes, it was a 499 of the moment the FIN came.
 """
 
 import asyncio
@@ -26,6 +30,10 @@ _NAMES = ("head", "counted", "chunked", "busy", "tunnel", "linger", "closed")
 
 LINGER_NS = 2_000_000_000
 """How long a client may go on sending what nobody reads, after its last answer, nanoseconds."""
+HALF_CLOSED_NS = 1_000_000_000
+"""How long a client that sends no more may wait for its answer to begin, nanoseconds: it may have left."""
+EMPTY_LINES_BYTES = 4
+"""Of a buffer that holds nothing but empty lines."""
 _LIMITS = {413: "body_bytes", 414: "line_bytes", 431: "head_bytes"}
 
 
@@ -34,8 +42,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_begun_ns", "_body", "_body_from_ns", "_buffer", "_counted", "_door", "_exchange", "_free_ns", "_full",
-        "_held", "_left", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "deadline_ns", "eof_pending",
-        "ip", "suffix", "transport",
+        "_held", "_left", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "deadline_ns", "ended_ns",
+        "eof_pending", "ip", "suffix", "transport",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, door: Doorway) -> None:
@@ -48,6 +56,8 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_ns = NEVER
         self.blocked = False
         self.eof_pending = False
+        self.ended_ns = 0
+        """When the client said that it sends no more; 0: it has not."""
         self._counted: EdgeRecorder | None = None
         self._state = HEAD
         self._buffer: bytes | bytearray = b""
@@ -78,13 +88,19 @@ class ClientConnection(asyncio.Protocol):
         ip = self.ip.encode("ascii", "replace")
         self.suffix = self._door.suffix_template % (ip, ip)
         now_ns = self._begun_ns = worker.monotonic_ns()
-        self.deadline_ns = now_ns + worker.idle_ns
+        self.deadline_ns = now_ns + worker.patience_ns()
         worker.joined(self)
         if len(worker.clients) > worker.connections_max:
             worker.process.limit_reached("connections")
             self._refuse(faults.CONNECTION_LIMIT)
 
     def data_received(self, data: bytes) -> None:
+        try:
+            self._arrived(data)
+        except Exception as bug:
+            self._mistaken(bug)
+
+    def _arrived(self, data: bytes) -> None:
         state = self._state
         if state == HEAD:
             if self._buffer:
@@ -109,6 +125,10 @@ class ClientConnection(asyncio.Protocol):
         if self._state == TUNNEL:
             exchange.tunnel_client_ended()
             return self._state == TUNNEL
+        if self._state == BUSY and exchange.may_go_on():
+            self.ended_ns = self.ended_ns or self._worker.monotonic_ns()
+            self.deadline_ns = self.ended_ns + HALF_CLOSED_NS
+            return True
         exchange.client_gone()
         return False
 
@@ -119,7 +139,10 @@ class ClientConnection(asyncio.Protocol):
         worker.left(self)
         worker.stalled.pop(self, None)
         if self._exchange is not None:
-            self._exchange.client_gone()
+            try:
+                self._exchange.client_gone()
+            except Exception as bug:
+                worker.mistake(bug)
         if self._buffer:
             self._throw_away(len(self._buffer))
         if self._counted is None:
@@ -129,8 +152,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.blocked = True
-        worker = self._worker
-        worker.stalled[self] = self.transport.get_write_buffer_size(), worker.monotonic_ns() + worker.write_ns
+        self._worker.stalls(self)
 
     def resume_writing(self) -> None:
         self.blocked = False
@@ -139,7 +161,10 @@ class ClientConnection(asyncio.Protocol):
             self.eof_pending = False
             half_close(self.transport)
         if self._exchange is not None:
-            self._exchange.client_drained()
+            try:
+                self._exchange.client_drained()
+            except Exception as bug:
+                self._mistaken(bug)
 
     # the ticker's verbs
 
@@ -158,9 +183,15 @@ class ClientConnection(asyncio.Protocol):
             self._close()
         elif self._state == LINGER:
             self.abort()
+        elif self._exchange is not None and self.ended_ns:
+            self.deadline_ns = now_ns  # and again at the next tick, until it is settled
+            self._exchange.look_after_client(now_ns)
 
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
+
+    def taken_bytes(self) -> int:
+        return (self._exchange.bytes_out if self._exchange is not None else 0) - self.unsent_bytes()
 
     def write_stalled(self) -> None:
         if self._exchange is not None:
@@ -195,15 +226,36 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(fault_of_status(fault.status), fault.reason)
                 break
             if head is None:
-                if isinstance(buffer, bytes):
-                    self._buffer = bytearray(buffer)
-                self.deadline_ns = max(self._begun_ns, self._free_ns) + worker.head_ns
+                self._head_begun(buffer)
                 break
             self._request(head, buffer)
+            if self.ended_ns:
+                self._ended_with(self._exchange)
         self._reading = False
+        if self.ended_ns and self._state == HEAD:
+            self._close()
         if self._full and len(self._buffer) <= worker.buffer_bytes:
             self._full = False
             self._steer()
+
+    def _head_begun(self, buffer: bytes | bytearray) -> None:
+        """Wait for the rest of a head. Empty lines alone are none: some clients send one after a body, and then idle."""
+        if len(buffer) <= EMPTY_LINES_BYTES and not buffer.strip(b"\r\n") and buffer.endswith(b"\n"):
+            self._throw_away(len(buffer))
+            self._buffer = b""
+            return
+        if isinstance(buffer, bytes):
+            self._buffer = bytearray(buffer)
+        self.deadline_ns = max(self._begun_ns, self._free_ns) + self._worker.head_ns
+
+    def _ended_with(self, exchange: Exchange | None) -> None:
+        """This request was pipelined by a client that sends no more: it must be whole, and is the next to wait."""
+        if exchange is None:
+            return
+        if self._state == BUSY:
+            self.deadline_ns = self._worker.monotonic_ns() + HALF_CLOSED_NS
+        else:
+            exchange.client_gone()
 
     def _request(self, head: RequestHead, buffer: bytes | bytearray) -> None:
         door = self._door
@@ -349,15 +401,36 @@ class ClientConnection(asyncio.Protocol):
         if keep and state == BUSY:
             self._state = HEAD
             self._free_ns = now_ns
-            self.deadline_ns = now_ns + self._worker.idle_ns
-            if self._buffer and not self._reading:
-                self._read_requests()
+            self.deadline_ns = now_ns + self._worker.patience_ns()
+            if (self._buffer or self.ended_ns) and not self._reading:
+                self._read_on()
+        elif self.ended_ns:
+            self._close()
         elif self._unread or self._buffer or state in (COUNTED, CHUNKED):
             self._linger(now_ns)
         else:
             self._close()
 
+    def _read_on(self) -> None:
+        """The next request's trouble is not that of whoever ended this one."""
+        try:
+            self._read_requests()
+        except Exception as bug:
+            self._mistaken(bug)
+
     # endings
+
+    def _mistaken(self, bug: Exception) -> None:
+        """A bug of ours: this request ends, and this connection; nobody else notices."""
+        self._worker.mistake(bug)
+        exchange = self._exchange
+        try:
+            if exchange is not None:
+                exchange.fail(faults.MISTAKE, f"{type(bug).__name__}: {bug}")
+        except Exception as another:
+            self._worker.mistake(another)
+        if self._state == HEAD or (self._exchange is not None and not self.blocked):
+            self.abort()
 
     def _linger(self, now_ns: int) -> None:
         self._state = LINGER
@@ -381,7 +454,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _steer(self) -> None:
         """Read, unless somebody cannot take more."""
-        if self.transport.is_closing():
+        if self.ended_ns or self.transport.is_closing():
             return
         if self._held or self._full:
             self.transport.pause_reading()

@@ -31,7 +31,10 @@ class FlowOwner(Protocol):
 
     def flow_broken(self, flow: "Flow", why: str) -> None: ...
 
-    def flow_stalled(self, flow: "Flow", unsent: int) -> None:
+    def flow_without_pipe(self, flow: "Flow") -> None:
+        """It would be spliced, but all pipes are taken."""
+
+    def flow_stalled(self, flow: "Flow") -> None:
         """The sink does not take more for now."""
 
     def flow_moves(self, flow: "Flow") -> None:
@@ -46,6 +49,7 @@ class Flow:
         "_loop",
         "_owner",
         "_pipe",
+        "_refused",
         "_rest",
         "_sink",
         "_source",
@@ -66,6 +70,8 @@ class Flow:
         self._pipe: tuple[int, int] | None = None
         self._in_pipe = 0
         self._waiting = False
+        self._refused = False
+        """There was no pipe for it: it goes on copying."""
         self.taken = 0
         """Bytes from the source."""
         self.moved = 0
@@ -83,10 +89,6 @@ class Flow:
         if self._waiting:
             self._loop.remove_writer(self._sink)
         self._close_pipe()
-
-    def unsent_bytes(self) -> int:
-        """Taken, but not moved."""
-        return self.taken - self.moved
 
     def _readable(self) -> None:
         try:
@@ -109,8 +111,11 @@ class Flow:
         if sent < size:
             self._rest = bytes(_shared[sent:size])
             self._wait()
-        elif self.moved >= SPLICE_AFTER_BYTES:
+        elif self.moved >= SPLICE_AFTER_BYTES and not self._refused:
             self._pipe = _open_pipe()
+            if self._pipe is None:
+                self._refused = True
+                self._owner.flow_without_pipe(self)
 
     def _splice(self, pipe: tuple[int, int]) -> None:
         size = os.splice(self._source.fileno(), pipe[1], PIPE_BYTES, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
@@ -144,7 +149,7 @@ class Flow:
         self._waiting = True
         self._loop.remove_reader(self._source)
         self._loop.add_writer(self._sink, self._writable)
-        self._owner.flow_stalled(self, self.unsent_bytes())
+        self._owner.flow_stalled(self)
 
     def _writable(self) -> None:
         try:

@@ -6,6 +6,7 @@ unless the waiter cancels.
 
 import asyncio
 import errno
+from collections.abc import Callable
 from typing import Protocol
 
 from flyproxy.config import resolved
@@ -25,6 +26,8 @@ class Waiter(Protocol):
     def dialled(self, upstream: UpstreamConnection) -> None: ...
 
     def dial_failed(self, fault: Fault, why: str) -> None: ...
+
+    def fail(self, fault: Fault, why: str) -> None: ...
 
 
 class Instance:
@@ -74,11 +77,21 @@ class Instance:
                 )
         except TimeoutError:
             worker.process.limit_reached("connect_timeout")
-            waiter.dial_failed(faults.CONNECT_TIMEOUT, f"{self.address}: no connection within {worker.connect_s:g} s")
+            fault, why = faults.CONNECT_TIMEOUT, f"no connection within {worker.connect_s:g} s"
         except OSError as refusal:
-            waiter.dial_failed(dial_fault(refusal.errno), f"{self.address}: {refusal.strerror or refusal}")
+            fault, why = dial_fault(refusal.errno), refusal.strerror or str(refusal)
         else:
-            waiter.dialled(upstream)
+            self._tell(waiter, lambda: waiter.dialled(upstream))
+            return
+        self._tell(waiter, lambda: waiter.dial_failed(fault, f"{self.address}: {why}"))
+
+    def _tell(self, waiter: Waiter, news: Callable[[], None]) -> None:
+        """Nobody awaits the task: what goes wrong here would leave the waiter waiting."""
+        try:
+            news()
+        except Exception as bug:
+            self._worker.mistake(bug)
+            waiter.fail(faults.MISTAKE, f"{type(bug).__name__}: {bug}")
 
 
 def dial_fault(number: int | None) -> Fault:

@@ -72,7 +72,8 @@ class Door:
         else:
             self._worker.loop.remove_reader(self._listening)
             self._listening.close()
-            os.close(self._spare)
+            if self._spare >= 0:
+                os.close(self._spare)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_WAKE):
@@ -98,11 +99,14 @@ class Door:
         Passthrough(worker, self.way, route, client, ip.removeprefix("::ffff:")).begin()
 
     def _refuse_with_spare(self) -> None:
-        os.close(self._spare)
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
         with contextlib.suppress(OSError):
             client, _ = self._listening.accept()
             client.close()
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._count_refusal()
 
     def _count_refusal(self) -> None:

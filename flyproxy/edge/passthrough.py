@@ -13,15 +13,12 @@ import struct
 
 from flyproxy.edge import faults
 from flyproxy.edge.access_log import Entry
-from flyproxy.edge.balancer import choose
+from flyproxy.edge.balancer import TRIES_MAX, choose
 from flyproxy.edge.faults import Blame, Fault
 from flyproxy.edge.flow import Flow
 from flyproxy.edge.instance import Instance, dial_fault
 from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.worker import NEVER, Worker
-
-TRIES_MAX = 3
-"""Instances dialled for one connection."""
 
 
 class Passthrough:
@@ -136,9 +133,11 @@ class Passthrough:
         self._why = why
         self._finish()
 
-    def flow_stalled(self, flow: Flow, unsent: int) -> None:
-        worker = self._worker
-        worker.stalled[_Stalled(self, flow)] = unsent, worker.monotonic_ns() + worker.write_ns
+    def flow_without_pipe(self, flow: Flow) -> None:
+        self._worker.process.limit_reached("pipes")
+
+    def flow_stalled(self, flow: Flow) -> None:
+        self._worker.stalls(_Stalled(self, flow))
 
     def flow_moves(self, flow: Flow) -> None:
         self._worker.stalled.pop(_Stalled(self, flow), None)
@@ -260,8 +259,8 @@ class _Stalled:
     def __hash__(self) -> int:
         return id(self._flow)
 
-    def unsent_bytes(self) -> int:
-        return self._flow.unsent_bytes()
+    def taken_bytes(self) -> int:
+        return self._flow.moved
 
     def write_stalled(self) -> None:
         self._passthrough.write_stalled(self._flow)

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from flyproxy.edge import faults
 from flyproxy.edge.account import Account
-from flyproxy.edge.balancer import choose
+from flyproxy.edge.balancer import TRIES_MAX, choose
 from flyproxy.edge.dechunk import Dechunker
 from flyproxy.edge.faults import CLIENT_CLOSED_REQUEST, Fault
 from flyproxy.edge.forwarding import (
@@ -34,11 +34,9 @@ from flyproxy.edge.instance import Instance
 from flyproxy.edge.request_ids import is_traceparent
 from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.upstream import UpstreamConnection
+from flyproxy.edge.wire import has_vanished, untaken_bytes
 from flyproxy.edge.worker import NEVER, Worker
 from flyproxy.http1.head import RequestHead, ResponseHead
-
-TRIES_MAX = 3
-"""Instances dialled for one request."""
 
 
 class ClientSide(Protocol):
@@ -50,6 +48,8 @@ class ClientSide(Protocol):
     """Header lines of this connection for the instance."""
     blocked: bool
     """The last write was not taken whole."""
+    ended_ns: int
+    """When the client said that it sends no more; 0: it has not."""
 
     def hold(self, *, held: bool) -> None:
         """Read no more of the request's body, or read again."""
@@ -72,8 +72,8 @@ class Exchange(Account):
     """One request and its answer. Refers to the connections it uses, and they to it; `_finish` cuts both."""
 
     __slots__ = (
-        "_answer_begun", "_client", "_client_ended", "_continued", "_dechunker", "_dial", "_flushing", "_held",
-        "_instance_ended", "_keep", "_over", "_replayed", "_request_whole", "_tried", "_waiting", "method",
+        "_answer_begun", "_client", "_client_ended", "_continued", "_dechunker", "_dial", "_flushed_ns", "_flushing",
+        "_held", "_instance_ended", "_keep", "_over", "_replayed", "_request_whole", "_tried", "_waiting", "method",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +96,8 @@ class Exchange(Account):
         self._dechunker: Dechunker | None = None
         self._held = False
         self._flushing = False
+        self._flushed_ns = 0
+        """When a client that sends no more had its answer's last byte in the kernel, as far as we can tell."""
         self._client_ended = self._instance_ended = False
         self._over = False
 
@@ -262,7 +264,7 @@ class Exchange(Account):
         elif head.upgrade is not None:
             self._tunnel(upstream, data, body)
         else:
-            if not measured and is_event_stream(head.lines):
+            if not measured and not self._client.ended_ns and is_event_stream(head.lines):
                 self._count_at_head()
             upstream.deadline_ns = NEVER if self._streaming else worker.monotonic_ns() + worker.response_ns
             self._to_client(data + body if body else data)
@@ -291,11 +293,13 @@ class Exchange(Account):
     def client_drained(self) -> None:
         """The client has taken everything written so far."""
         if self._flushing:
-            self._finish(self._worker.monotonic_ns())
+            self._flush(self._worker.monotonic_ns())
         elif self._held and self._upstream is not None:
             self._held = False
             if not self._streaming:
                 self._upstream.deadline_ns = self._worker.now_ns + self._worker.response_ns
+            elif self._client_ended or self._instance_ended:
+                self._upstream.deadline_ns = self._worker.now_ns + self._worker.idle_ns
             self._upstream.hold(held=False)
 
     def _answer_over(self) -> None:
@@ -312,6 +316,9 @@ class Exchange(Account):
     def _flush(self, now_ns: int) -> None:
         if self._client.blocked:
             self._flushing = True  # over when the last byte is the kernel's: client_drained
+        elif self._client.ended_ns:
+            self._flushed_ns = now_ns
+            self.look_after_client(now_ns)
         else:
             self._finish(now_ns)
 
@@ -326,6 +333,8 @@ class Exchange(Account):
             self._to_client(body)
         if early:
             self.tunnel_from_client(early)
+        if self._client.ended_ns:
+            self.tunnel_client_ended()
 
     def tunnel_from_client(self, data: bytes) -> None:
         """Bytes for the instance."""
@@ -384,7 +393,12 @@ class Exchange(Account):
         self._answer_begun = True
         self._status = fault.status
         self._keep = (
-            self._head.keep_alive and self._request_whole and not self._worker.draining and not self._door.closing
+            self._head.keep_alive
+            and bool(self._head.minor)
+            and self._request_whole
+            and fault is not faults.MISTAKE
+            and not self._worker.draining
+            and not self._door.closing
         )
         if host_named and not reason:
             reason = self._head.host.decode("ascii", "replace")
@@ -392,15 +406,31 @@ class Exchange(Account):
         self._flush(self._worker.monotonic_ns())
 
     def client_gone(self) -> None:
-        """The client left. Before the answer began: 499."""
+        """The client left. Before the answer began, or before it took one it had seemed to wait for: 499."""
         if self._over:
             return
-        self._drop_instance()
-        if not self._answer_begun:
+        ended_ns = self._client.ended_ns
+        if not self._answer_begun or (ended_ns and not self._streaming and self._fault is None):
             self._status = CLIENT_CLOSED_REQUEST
+        self._drop_instance()
         self._why = self._why or "the client left"
         self._keep = False
-        self._finish(self._worker.monotonic_ns())
+        self._finish(max(ended_ns, self._started_ns) if ended_ns else self._worker.monotonic_ns())
+
+    def may_go_on(self) -> bool:
+        """Whether an answer makes sense although the client sends no more; a stream that says nothing for hours could
+        not tell whether anybody listens."""
+        return self._request_whole and not self._streaming
+
+    def look_after_client(self, now_ns: int) -> None:
+        """It sends no more. Is it there? Has it its answer? Patience with its beginning has ended, or the answer has."""
+        flushed_ns, transport = self._flushed_ns, self._client.transport
+        if not self._answer_begun or has_vanished(transport):
+            self.client_gone()
+        elif flushed_ns and not untaken_bytes(transport):
+            self._finish(flushed_ns)
+        elif flushed_ns and now_ns - flushed_ns > self._worker.write_ns:
+            self.client_gone()
 
     def _drop_instance(self) -> None:
         """Let go of whatever we had of an instance, in the middle."""

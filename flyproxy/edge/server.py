@@ -14,12 +14,11 @@ from flyproxy.config import resolved
 from flyproxy.edge import flow
 from flyproxy.edge.generation import Generation, announce, check
 from flyproxy.edge.listener import Door
-from flyproxy.edge.worker import Worker
+from flyproxy.edge.worker import DRAIN_GRACE_NS, Worker
 from flyproxy.errors import NotReadyError
 from flyproxy.instrument.recorder import Recorder
 
-DRAIN_GRACE_S = 0.25
-"""How long an idle connection may still bring a request after the drain began; its answer says `Connection: close`."""
+DRAIN_GRACE_S = DRAIN_GRACE_NS / 1e9
 
 
 class EdgeServer:
@@ -87,7 +86,7 @@ class EdgeServer:
         worker.draining = True
         for door in self._doors:
             door.close()
-        soon_ns = worker.monotonic_ns() + int(DRAIN_GRACE_S * 1e9)
+        soon_ns = worker.monotonic_ns() + DRAIN_GRACE_NS
         for client in list(worker.clients):
             client.leave_soon(soon_ns)
         with contextlib.suppress(TimeoutError):

@@ -31,6 +31,11 @@ class UpstreamUser(Protocol):
     @property
     def method(self) -> bytes: ...
 
+    @property
+    def bytes_sent(self) -> int:
+        """Of the request, so far."""
+        ...
+
     def interim(self, head: ResponseHead) -> bool:
         """A 1xx arrived; False: nobody asked for it."""
         ...
@@ -122,6 +127,9 @@ class UpstreamConnection(asyncio.Protocol):
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
 
+    def taken_bytes(self) -> int:
+        return (self.user.bytes_sent if self.user is not None else 0) - self.unsent_bytes()
+
     def let_go(self, now_ns: int, *, request_whole: bool) -> None:
         """The answer is over: back into the pool, if nothing speaks against it."""
         self.user = None
@@ -134,6 +142,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.reused = True
         surplus = self._pool.release(self, now_ns)
         if surplus is not None:
+            if surplus is not self:
+                self._worker.process.limit_reached("idle_connections")
             surplus.close()
 
     def close(self) -> None:
@@ -173,6 +183,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._recorder.dialled(self._worker.monotonic_ns() - self._dialled_ns)
 
     def data_received(self, data: bytes) -> None:
+        try:
+            self._arrived(data)
+        except Exception as bug:
+            self._mistaken(bug)
+
+    def _arrived(self, data: bytes) -> None:
         user = self.user
         if user is None:
             self._unasked(len(data))
@@ -197,6 +213,13 @@ class UpstreamConnection(asyncio.Protocol):
             user.tunnel_from_instance(data)
 
     def eof_received(self) -> bool:
+        try:
+            return self._ended()
+        except Exception as bug:
+            self._mistaken(bug)
+            return False
+
+    def _ended(self) -> bool:
         user = self.user
         if user is None:
             self._pool.remove(self)
@@ -221,8 +244,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.blocked = True
-        worker = self._worker
-        worker.stalled[self] = self.transport.get_write_buffer_size(), worker.monotonic_ns() + worker.write_ns
+        self._worker.stalls(self)
 
     def resume_writing(self) -> None:
         self.blocked = False
@@ -261,7 +283,11 @@ class UpstreamConnection(asyncio.Protocol):
             while head is not None and head.status < 200 and head.status != 101:
                 buffer = buffer[head.size :]
                 self._interims += 1
-                if self._interims > INTERIM_MAX or not user.interim(head):
+                if self._interims > INTERIM_MAX:
+                    self._worker.process.limit_reached("interim_answers")
+                    self._fail(faults.BAD_RESPONSE, f"more than {INTERIM_MAX} answers before the answer")
+                    return
+                if not user.interim(head):
                     self._fail(faults.BAD_RESPONSE, f"an unasked {head.status}")
                     return
                 head = self._worker.response_parser.parse(buffer, user.method) if buffer else None
@@ -312,6 +338,14 @@ class UpstreamConnection(asyncio.Protocol):
         user.body_arrived(data, over=body.complete)
 
     # endings
+
+    def _mistaken(self, bug: Exception) -> None:
+        """A bug of ours: the request that has this connection ends, and the connection with it."""
+        self._worker.mistake(bug)
+        try:
+            self._fail(faults.MISTAKE, f"{type(bug).__name__}: {bug}")
+        except Exception as another:
+            self._worker.mistake(another)
 
     def _unasked(self, size: int) -> None:
         """A byte on an idle connection: whatever it means, nobody will ever read it as an answer."""

@@ -1,4 +1,5 @@
-"""Two things asyncio's transports do not offer safely: half a close, and a close that says it is a failure.
+"""What asyncio's transports do not offer, or not safely: half a close, a close that says it is a failure, and what has
+become of the bytes the kernel took.
 
 uvloop 0.22 and 0.23 abort the process when `transport.write_eof()` meets connection churn, so it is never called; the
 kernel's own shutdown on a duplicate of the descriptor does the same without the loop's knowledge.
@@ -6,11 +7,15 @@ kernel's own shutdown on a duplicate of the descriptor does the same without the
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_STATE_CLOSED = 7  # TCP_CLOSE of linux/tcp_states.h, the first byte of tcp_info
 
 
 def unlimited(transport: asyncio.BaseTransport) -> asyncio.Transport:
@@ -42,3 +47,21 @@ def reset(transport: asyncio.Transport) -> None:
         with contextlib.suppress(OSError):
             pseudo.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
+
+
+def has_vanished(transport: asyncio.Transport) -> bool:
+    """Whether the other side has answered our bytes with a RST: a loop that no longer reads is not told."""
+    pseudo = transport.get_extra_info("socket")
+    try:
+        return pseudo is None or pseudo.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _STATE_CLOSED
+    except OSError:
+        return True
+
+
+def untaken_bytes(transport: asyncio.Transport) -> int:
+    """Bytes the kernel has of ours that the other side's kernel has not acknowledged (SIOCOUTQ); 0 if it cannot say."""
+    pseudo = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        if pseudo is not None:
+            return int.from_bytes(fcntl.ioctl(pseudo.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return 0

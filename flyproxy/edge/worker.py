@@ -9,7 +9,7 @@ import asyncio
 import random
 import resource
 from collections.abc import Callable
-from typing import Protocol
+from typing import ParamSpec, Protocol
 
 from flyproxy.clock import Clock
 from flyproxy.config import resolved
@@ -24,11 +24,15 @@ TICK_S = 0.25
 """Between two looks at the deadlines; also how late bytes of tunnels and log lines may be."""
 NEVER = 1 << 62
 """A deadline that does not come, nanoseconds."""
+DRAIN_GRACE_NS = 250_000_000
+"""How long an idle connection may still bring a request after the drain began; its answer says `Connection: close`."""
 BODY_RATE_NS = 2_000_000
 """Nanoseconds a byte of a request body may take on average: 500 B/s."""
 CLOCK_SLACK_US = 2_000
 """How far the kept offset between the two clocks may be off before it is set anew, microseconds."""
 
+
+P = ParamSpec("P")
 
 FILES_RESERVED = 64
 """Descriptors of a worker that are neither a client's nor an instance's connection."""
@@ -61,7 +65,9 @@ class Mortal(Expiring, Protocol):
 class Writer(Protocol):
     """A connection whose other side does not take what we write."""
 
-    def unsent_bytes(self) -> int: ...
+    def taken_bytes(self) -> int:
+        """Moves whenever the other side takes some of our bytes; counted from anywhere."""
+        ...
 
     def write_stalled(self) -> None: ...
 
@@ -87,7 +93,7 @@ class Worker:
         self.clients: set[Mortal] = set()
         self.upstreams: set[Expiring] = set()
         self.stalled: dict[Writer, tuple[int, int]] = {}
-        """Connections that cannot be written to: bytes unsent when last looked at, and when patience ends."""
+        """Connections that cannot be written to: bytes taken when last looked at, and when patience ends."""
         self.tunnels: set[Tunnel] = set()
         self.draining = False
         self.empty = asyncio.Event()
@@ -145,6 +151,18 @@ class Worker:
         if not self.clients:
             self.empty.set()
 
+    def patience_ns(self) -> int:
+        """How long a client may take until it begins a request, nanoseconds."""
+        return DRAIN_GRACE_NS if self.draining else self.idle_ns
+
+    def stalls(self, connection: Writer) -> None:
+        """It does not take what we write, from now on."""
+        self.stalled[connection] = connection.taken_bytes(), self.monotonic_ns() + self.write_ns
+
+    def mistake(self, bug: Exception) -> None:
+        """A bug of ours showed: say it where a loop says such things, once. What it broke is its owner's to end."""
+        self.loop.call_exception_handler({"message": "the front door made a mistake", "exception": bug})
+
     def unix_ms(self, monotonic_ns: int) -> int:
         """Unix time of a monotonic one."""
         return (monotonic_ns // 1000 + self.unix_offset_us) // 1000
@@ -156,24 +174,33 @@ class Worker:
         groups: tuple[set[Mortal] | set[Expiring], ...] = (self.clients, self.upstreams)
         for group in groups:
             for connection in [one for one in group if one.deadline_ns <= now_ns]:
-                connection.expired(now_ns)
+                self._guarded(connection.expired, now_ns)
         if self.stalled:
             self._look_at_stalled(now_ns)
         for tunnel in list(self.tunnels):
-            tunnel.report()
+            self._guarded(tunnel.report)
         self.process.connections(len(self.clients))
         self.on_tick(now_ns)
         self.log.flush()
 
     def _look_at_stalled(self, now_ns: int) -> None:
         for connection, (before, until_ns) in list(self.stalled.items()):
-            unsent = connection.unsent_bytes()
-            if unsent < before:
-                self.stalled[connection] = unsent, now_ns + self.write_ns
+            if connection not in self.stalled:
+                continue  # one that was let go before it has taken this one along
+            taken = connection.taken_bytes()
+            if taken != before:
+                self.stalled[connection] = taken, now_ns + self.write_ns
             elif until_ns <= now_ns:
                 del self.stalled[connection]
                 self.process.limit_reached("write_timeout")
-                connection.write_stalled()
+                self._guarded(connection.write_stalled)
+
+    def _guarded(self, verb: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
+        """One connection's trouble must not keep the ticker from the others."""
+        try:
+            verb(*arguments, **named)
+        except Exception as bug:  # ours, whatever it is
+            self.mistake(bug)
 
     def _follow_clock(self) -> None:
         offset = self.clock.now_ms() * 1000 - self.monotonic_ns() // 1000

@@ -111,37 +111,76 @@ class _StrictLines:
 class _CachedLines:
     """Reads all header lines of a head by looking them up."""
 
-    def __init__(self, limits: HeadLimits, owned: frozenset[bytes], *, request: bool) -> None:
+    def __init__(
+        self, limits: HeadLimits, owned: frozenset[bytes], *, request: bool, dropped: frozenset[bytes] = frozenset()
+    ) -> None:
         self._limits = limits
-        self._reader = FieldReader(limits, owned, request=request)
+        self._reader = FieldReader(limits, owned, request=request, dropped=dropped)
+        self._passing: set[bytes] = set()
+        """Lines that go on as they are."""
         self._verdicts: dict[bytes, Field] = {}
+        """Lines that somebody has to look at."""
+        self._names: dict[bytes, bool] = {}
+        """Names, as spelled, whose good lines always go on; whether such a line may be remembered."""
+        self._unremembered = 0
         self._emptied = 0
 
     def statistics(self) -> dict[str, int]:
-        return {"lines_remembered": len(self._verdicts), "memory_emptied": self._emptied}
+        return {
+            "lines_remembered": len(self._passing) + len(self._verdicts),
+            "names_remembered": len(self._names),
+            "memory_emptied": self._emptied,
+        }
 
-    def _read(self, raw_lines: list[bytes]) -> tuple[list[bytes], list[Field]]:
-        """What goes on and what is to be looked at, of the lines behind the first."""
-        look_up = self._verdicts.get
-        lines: list[bytes] = []
+    def _sort_out(self, lines: list[bytes], others: list[bytes]) -> list[Field]:
+        """Take out of `lines` what does not simply go on, and return it; `others` are those not known to go on."""
         fields: list[Field] = []
-        del raw_lines[0]
-        for line in raw_lines:
-            field = look_up(line) or self._learn(line)
-            if field is FORWARDED:
-                lines.append(line)
-            else:
-                fields.append(field)
-        return lines, fields
+        verdicts, names = self._verdicts, self._names
+        for line in others:
+            field = verdicts.get(line)
+            if field is None:
+                name, colon, value = line.partition(b":")
+                may_be_remembered = names.get(name) if colon else None
+                if may_be_remembered is not None and not value.translate(None, VALUE_BYTES):
+                    if len(line) > self._limits.line_bytes:
+                        raise self._reader.fault(line)
+                    if may_be_remembered:
+                        self._unremembered += 1
+                        if self._unremembered >= REMEMBERED_ONE_IN:
+                            self._remember(line, FORWARDED)
+                    continue
+                field = self._learn(line)
+                if field is FORWARDED:
+                    continue
+            fields.append(field)
+            lines.remove(line)
+        return fields
 
     def _learn(self, line: bytes) -> Field:
+        """The verdict on a line whose name is new, or that does not simply go on, or that is refused."""
         field, name = self._reader.read(line)
-        if len(line) <= LINE_BYTES_REMEMBERED and name not in SECRET:
-            if len(self._verdicts) >= LINES_REMEMBERED:
-                self._verdicts.clear()
+        secret = name in SECRET
+        if field is FORWARDED and len(name) <= NAME_BYTES_REMEMBERED:
+            if len(self._names) >= NAMES_REMEMBERED:
+                self._names.clear()
                 self._emptied += 1
-            self._verdicts[line] = field
+            self._names[line[: len(name)]] = not secret
+        if not secret:
+            self._remember(line, field)
         return field
+
+    def _remember(self, line: bytes, field: Field) -> None:
+        if len(line) > LINE_BYTES_REMEMBERED:
+            return
+        self._unremembered = 0
+        if len(self._passing) + len(self._verdicts) >= LINES_REMEMBERED:
+            self._passing.clear()
+            self._verdicts.clear()
+            self._emptied += 1
+        if field is FORWARDED:
+            self._passing.add(line)
+        else:
+            self._verdicts[line] = field
 
 
 class StrictRequestParser(_StrictLines):
@@ -180,12 +219,13 @@ class CachedRequestParser(_CachedLines):
             return None
         size = end + 4
         head = bytes(buffer[start:end])
-        raw_lines = head.split(_CRLF)
-        first = raw_lines[0]
-        if len(first) > limits.line_bytes or size > limits.head_bytes or len(raw_lines) > limits.header_count + 1:
+        lines = head.split(_CRLF)
+        first = lines.pop(0)
+        if len(first) > limits.line_bytes or size > limits.head_bytes or len(lines) > limits.header_count:
             check_bounds(head, len(first), size, limits)
         method, target, minor, authority = _request_line(first)
-        lines, fields = self._read(raw_lines)
+        passing = self._passing
+        fields = self._sort_out(lines, [line for line in lines if line not in passing])
         return settle_request(method, target, minor, authority, lines, fields, size)
 
 
@@ -227,12 +267,13 @@ class CachedResponseParser(_CachedLines):
                 return None
             size = end + 4
             head = bytes(buffer[:end])
-            raw_lines = head.split(_CRLF)
-            first = raw_lines[0]
-            if len(first) > limits.line_bytes or size > limits.head_bytes or len(raw_lines) > limits.header_count + 1:
+            lines = head.split(_CRLF)
+            first = lines.pop(0)
+            if len(first) > limits.line_bytes or size > limits.head_bytes or len(lines) > limits.header_count:
                 check_bounds(head, len(first), size, limits)
-            status, reason, minor = _status_line(first)
-            lines, fields = self._read(raw_lines)
+            status, reason, minor = self._status_lines.get(first) or self._learn_status_line(first)
+            passing = self._passing
+            fields = self._sort_out(lines, [line for line in lines if line not in passing])
             return settle_response(status, reason, minor, lines, fields, size, request_method)
         except HttpFault as fault:
             raise HttpFault(502, fault.reason, fault.limit) from None

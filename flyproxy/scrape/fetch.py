@@ -13,7 +13,9 @@ from flyproxy.errors import FlyproxyError
 
 ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.7,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 BODY_BYTES_MAX = 16 * 1024 * 1024
-"""Of one page, decompressed: Fly's own cap."""
+"""Of one page, decompressed and as it came: Fly's own cap."""
+GZIP_MEMBERS_MAX = 1024
+"""Of one page. An empty member is 20 bytes, and unpacks to nothing that could be counted."""
 CHUNK_BYTES = 64 * 1024
 """Decompressed at once: a gzip bomb is noticed this far beyond the bound."""
 
@@ -54,6 +56,8 @@ async def fetch(session: aiohttp.ClientSession, url: str, timeout_s: float, body
         raise FetchError("the connection was closed without an answer") from None
     except aiohttp.ClientPayloadError:
         raise FetchError("the connection was closed in the middle of the answer") from None
+    except aiohttp.ClientOSError as fault:
+        raise FetchError((fault.strerror or "the connection broke").lower()) from None
     except (aiohttp.ClientError, ValueError) as fault:
         raise FetchError(f"not an HTTP answer: {type(fault).__name__}") from None
     except OSError as fault:
@@ -96,6 +100,8 @@ class _Unpacker:
 
     def __init__(self, body_bytes_max: int, *, gzip: bool) -> None:
         self._left = body_bytes_max
+        self._raw_left = body_bytes_max
+        self._members_left = GZIP_MEMBERS_MAX
         self._max = body_bytes_max
         self._body = bytearray()
         self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzip else None
@@ -104,9 +110,15 @@ class _Unpacker:
         if self._gzip is None:
             self._take(chunk)
             return
+        self._raw_left -= len(chunk)
+        if self._raw_left < 0:
+            raise self._too_large()
         try:
             while chunk:
                 if self._gzip.eof:  # another member follows (RFC 1952 2.2)
+                    self._members_left -= 1
+                    if self._members_left <= 0:
+                        raise FetchError(f"more than {GZIP_MEMBERS_MAX} gzip members", "scrape_body_bytes")
                     self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
                 self._take(self._gzip.decompress(chunk, CHUNK_BYTES))
                 chunk = self._gzip.unconsumed_tail or self._gzip.unused_data
@@ -121,8 +133,11 @@ class _Unpacker:
     def _take(self, piece: bytes) -> None:
         self._left -= len(piece)
         if self._left < 0:
-            raise FetchError(f"the page is larger than {self._max} bytes", "scrape_body_bytes")
+            raise self._too_large()
         self._body += piece
+
+    def _too_large(self) -> FetchError:
+        return FetchError(f"the page is larger than {self._max} bytes", "scrape_body_bytes")
 
 
 def _connect_sentence(fault: aiohttp.ClientConnectorError) -> str:

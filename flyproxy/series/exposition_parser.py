@@ -26,8 +26,9 @@ from flyproxy.series.samples import Bools, Floats
 # Loops are unrolled (text, then quoted and text again): each character is matched in one way only, and in long strides.
 _QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _BLOCK = rf'\{{[^"}}]*(?:{_QUOTED}[^"}}]*)*\}}'
-_SERIES = rf'(?:[^\s{{"#]*[ \t]*{_BLOCK}[ \t]*|[^\s{{"#]+[ \t]+)'
-_LINE = re.compile(rf"[ \t]*({_SERIES})([^\s#{{}}]+)(?:[ \t]+([^\s#]+))?[ \t]*(#.*)?")
+# Possessive (`*+`) wherever two runs of blanks meet: else a line of n blanks would be tried in n * n ways.
+_SERIES = rf'(?:[^\s{{"#]*+[ \t]*+{_BLOCK}[ \t]*+|[^\s{{"#]++[ \t]++)'
+_LINE = re.compile(rf"[ \t]*+({_SERIES})([^\s#{{}}]+)(?:[ \t]+([^\s#]+))?[ \t]*(#.*)?")
 _EXEMPLAR = re.compile(rf"#[ \t]*{_BLOCK}[ \t]+([^\s]+)(?:[ \t]+([^\s]+))?[ \t]*")
 _LABEL = re.compile(rf"[ \t]*([a-zA-Z_][a-zA-Z0-9_]*|{_QUOTED})[ \t]*(?:=[ \t]*({_QUOTED})[ \t]*)?(,|\Z)", re.ASCII)
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
@@ -64,6 +65,8 @@ class Bounds:
     """Of one series."""
     label_name_characters: int = 512
     label_value_characters: int = 8192
+    lines: int = 500_000
+    """Comments too: each family has some, each sample may be a family of its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +95,8 @@ class Reader:
 
     def read(self, body: bytes, *, openmetrics: bool) -> Page:
         """The page's samples; raises ExpositionError, after which the reader can be used on."""
+        if body.count(b"\n") > self._bounds.lines:  # before each line costs an object
+            raise ExpositionLimitError("samples", f"more than {self._bounds.lines} lines")
         text = _decoded(body)
         if openmetrics:
             text = _before_eof(text)
@@ -114,7 +119,7 @@ class Reader:
                 continue
             key, _, word = line.rpartition(" ")
             labels = known.get(key)
-            if labels is None:
+            if labels is None or "\t" in word or "#" in word:  # then more than the value follows the last space
                 if not line.strip():
                     continue
                 if line.lstrip()[0] == "#":

@@ -78,8 +78,8 @@ class Head:
 
     def prepend(self, earlier: "Head") -> None:
         """Columns before those here."""
-        self.from_ms = earlier.from_ms
         if not earlier.columns:
+            self.from_ms = earlier.from_ms
             return
         values, times, used = self._values, self._times, self._used
         self._reallocate(len(values), earlier._used + len(times))
@@ -88,6 +88,7 @@ class Head:
         self._values[: len(earlier._values), : earlier._used] = earlier._values[:, : earlier._used]
         self._values[: self._series, earlier._used : earlier._used + used] = values[: self._series, :used]
         self._used = earlier._used + used
+        self.from_ms = earlier.from_ms  # last: it must not claim what memory had no room for
 
     def keep_newest(self, columns: int) -> None:
         """Let older columns go, and spare room."""
@@ -117,5 +118,5 @@ class Head:
         self._values[: len(values), : self._used] = values[:, : self._used]
 
     def _reallocate(self, rows: int, columns: int) -> None:
-        self._values = np.full((rows, columns), ABSENT[0])
-        self._times = np.empty(columns, np.int64)
+        values, times = np.full((rows, columns), ABSENT[0]), np.empty(columns, np.int64)
+        self._values, self._times = values, times

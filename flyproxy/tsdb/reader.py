@@ -20,6 +20,10 @@ from flyproxy.tsdb.replay import Damages, Replay
 MatcherSets = Sequence[Sequence[Matcher]]
 """Series that any of them takes; none at all: every series."""
 
+ROWS_FOLLOWED_MAX = 20_000
+"""A reader that was not asked for longer than this many rows (41 us each) forgets its heads instead of following: after
+an idle night the first question would wait for them beyond its deadline."""
+
 
 class Reader:
     """A store as it was at the last refresh. Any thread may call it, one call at a time goes ahead."""
@@ -71,7 +75,10 @@ class Reader:
                 self._read_frames()
                 self._read_layouts()
                 self._read_presence()
-                self._read_bounds(self._frames.values()) if first else self._read_log()
+                if first or self._is_far_behind():
+                    self._start_anew()
+                else:
+                    self._read_log()
                 self._read_deletions()
             self._data_version = version
             self._heads.keep_within()
@@ -184,6 +191,16 @@ class Reader:
                 stored.presence = Presence(np.empty(0, np.int64), np.empty(0, np.int64))
                 sentence = f"{self._path}: when the series of frame {frame} were there is not known: {why}"
                 self._damages.add("layouts_damaged", frame, -2, sentence)
+
+    def _is_far_behind(self) -> bool:
+        (last,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()
+        return bool(last - self._last_row > ROWS_FOLLOWED_MAX)
+
+    def _start_anew(self) -> None:
+        """Heads are decoded again when asked for: nobody waits for what nobody looks at."""
+        for stored in self._frames.values():
+            self._heads.drop(stored)
+        self._read_bounds(self._frames.values())
 
     def _read_log(self) -> None:
         """New rows: heads advance by them."""

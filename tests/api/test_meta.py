@@ -1,5 +1,6 @@
 """What needs no organization: regions, health, readiness, reload, /metrics, and who counts as being from here."""
 
+import asyncio
 import gzip
 import json
 from typing import Any
@@ -17,6 +18,17 @@ FORWARDED = [
     {"Via": "1.1 proxy"},
     {"X-Real-IP": "1.2.3.4"},
     {"Fly-Client-IP": "1.2.3.4"},
+    {"X-Forwarded": "for=1.2.3.4"},
+    {"X-Original-Forwarded-For": "1.2.3.4"},
+    {"X-Cluster-Client-IP": "1.2.3.4"},
+    {"X-Envoy-External-Address": "1.2.3.4"},
+    {"Fastly-Client-IP": "1.2.3.4"},
+    {"CDN-Loop": "cdn"},
+    {"Host": "[::1].evil.example"},
+    {"Host": "localhost:evil"},
+    {"Host": "localhost:80:80"},
+    {"Host": "me@localhost"},
+    {"Host": "127.1"},
     {"Host": "evil.example"},
     {"Host": "127.0.0.1.evil.example:9290"},
     {"Host": "localhost.evil.example"},
@@ -86,6 +98,25 @@ async def test_who_was_forwarded_or_led_here_is_not_from_here(api: Any, headers:
         operating = headers | api.headers("_operator", Scope.OPERATOR)
         assert (await api.client.request(method, api.url + path, headers=operating)).status == 200
     assert api.runtime.reloads == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n",
+        b"GET /metrics HTTP/1.0\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n",
+    ],
+)
+async def test_a_request_that_says_two_things_is_not_from_here(api: Any, head: bytes) -> None:
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head + b"Connection: close\r\n\r\n")
+    answer = await reader.read()
+    assert answer.split()[1] == b"401"
+    writer.close()
+    await writer.wait_closed()
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9290", "127.0.0.1:9290", "127.8.8.8", "[::1]:9290"])

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from flyproxy.scrape.fetch import Fetched, FetchError, fetch
+from flyproxy.scrape.fetch import GZIP_MEMBERS_MAX, Fetched, FetchError, fetch
 
 GZIP = "Content-Type: text/plain\r\nContent-Encoding: gzip\r\n"
 
@@ -20,14 +20,18 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def fetched(session: aiohttp.ClientSession, peer: Any, timeout_s: float = 5.0) -> Fetched:
-    return await fetch(session, f"http://127.0.0.1:{peer.port}/metrics?a=b", timeout_s, 1000)
+async def fetched(
+    session: aiohttp.ClientSession, peer: Any, timeout_s: float = 5.0, body_bytes_max: int = 1000
+) -> Fetched:
+    return await fetch(session, f"http://127.0.0.1:{peer.port}/metrics?a=b", timeout_s, body_bytes_max)
 
 
-async def refusal(session: aiohttp.ClientSession, peer: Any, timeout_s: float = 5.0) -> tuple[str, str]:
+async def refusal(
+    session: aiohttp.ClientSession, peer: Any, timeout_s: float = 5.0, body_bytes_max: int = 1000
+) -> tuple[str, str]:
     """(sentence, limit)."""
     with pytest.raises(FetchError) as fault:
-        await fetched(session, peer, timeout_s)
+        await fetched(session, peer, timeout_s, body_bytes_max)
     return str(fault.value), fault.value.limit
 
 
@@ -70,6 +74,24 @@ async def test_a_body_until_close_is_read(session: aiohttp.ClientSession, peer: 
 async def test_a_bomb_is_stopped_at_the_bound(session: aiohttp.ClientSession, peer: Any) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     peer.page(packer.compress(bytes(50_000_000)) + packer.flush(), GZIP)
+    assert await refusal(session, peer) == ("the page is larger than 1000 bytes", "scrape_body_bytes")
+
+
+async def test_members_that_hold_nothing_are_bounded_too(session: aiohttp.ClientSession, peer: Any) -> None:
+    """20 bytes each, endless, and never a byte of page."""
+    member = gzip.compress(b"")
+    peer.page(gzip.compress(b"a 1\n") + member * 40, GZIP)
+    assert (await fetched(session, peer)).body == b"a 1\n"
+    peer.page(member * 51, GZIP)
+    assert await refusal(session, peer) == ("the page is larger than 1000 bytes", "scrape_body_bytes")
+    peer.page(member * (GZIP_MEMBERS_MAX + 1), GZIP)
+    sentence = f"more than {GZIP_MEMBERS_MAX} gzip members"
+    assert await refusal(session, peer, body_bytes_max=1_000_000) == (sentence, "scrape_body_bytes")
+
+
+async def test_what_is_packed_larger_than_the_bound_is_refused(session: aiohttp.ClientSession, peer: Any) -> None:
+    """A member's file name is dropped when it is unpacked; it may be endless."""
+    peer.page(b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * 2000, GZIP)
     assert await refusal(session, peer) == ("the page is larger than 1000 bytes", "scrape_body_bytes")
 
 

@@ -300,9 +300,33 @@ def test_any_near_miss_is_read_or_refused(text: str) -> None:
         assert all(label_value(labels, "__name__") for labels in page.series)
 
 
+@given(st.text(st.sampled_from("1 \t#{}N.\x0b\x1f"), max_size=8))
+def test_a_known_series_with_any_end_is_read_or_refused(end: str) -> None:
+    for openmetrics in (False, True):
+        eof = "# EOF\n" if openmetrics else ""
+        known, fresh = Reader(), Reader()
+        known.read(f"a 1\n{eof}".encode(), openmetrics=openmetrics)
+        told = []
+        for reader in (known, fresh):
+            try:
+                told.append(str(reader.read(f"a {end}\n{eof}".encode(), openmetrics=openmetrics).values.tolist()))
+            except ExpositionError as fault:
+                told.append(str(fault))
+        assert told[0] == told[1]
+
+
+def test_a_page_of_too_many_lines_is_refused_before_they_are_looked_at() -> None:
+    for line in ("a 1", "#", ""):
+        with pytest.raises(ExpositionLimitError, match="more than 3 lines") as fault:
+            Reader(Bounds(lines=3)).read(f"{line}\n".encode() * 4, openmetrics=False)
+        assert fault.value.limit == "samples"
+
+
 @pytest.mark.parametrize(
     "line",
     [
+        " " * 1_000_000 + "a",
+        "\t" * 1_000_000 + "{",
         "a{" + 'b="c",' * 20_000,
         "a{" + '"' * 20_001,
         "a{" + "\\" * 20_000,
