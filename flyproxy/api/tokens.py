@@ -2,15 +2,18 @@
 
 The command line writes (under a lock, the whole file replaced at once), the running proxy reads it again when it
 changed, so nobody need be told. A token is 256 random bits, so a plain hash is enough; it is compared with every entry
-in constant time.
+in constant time. A line that cannot be understood (a slip of somebody's editor) lets nobody in and keeps nobody else
+out; the log names it, and the command line writes nothing over it.
 """
 
 import fcntl
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +30,12 @@ TOKENS_MAX = 1000
 """Tokens in the file; a new one is refused beyond. Short-lived ones leave it when they have expired."""
 TOKEN_BYTES_MAX = 512
 """Longer ones are not looked up."""
+FILE_BYTES_MAX = 1024 * 1024
+"""A larger file is not read; TOKENS_MAX records take a third of this."""
+TIME_MS_MAX = 253_402_300_799_000
+"""The end of the year 9999."""
+
+_LOG = logging.getLogger("flyproxy.api")
 _SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}", re.ASCII)
 
 
@@ -69,19 +78,34 @@ class TokenFile:
         self._clock = clock
         self._seen: tuple[int, int, int] | None = None
         self._grants: tuple[Grant, ...] = ()
+        self._damage = ""
+        """What is wrong with the first line that is no record."""
+        self._said = ""
 
     def check(self, token: str) -> Grant | None:
-        """The grant of a token, None for a stranger's or an expired one. Raises TokenFileError."""
+        """The grant of a token, None for a stranger's or an expired one. Raises TokenFileError; that and damaged lines
+        are said in the log, once."""
+        try:
+            self._refresh()
+        except TokenFileError as fault:
+            self._say(str(fault))
+            raise
+        self._say(self._damage)
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         found: Grant | None = None
-        for grant in self.list():
+        for grant in self._in_force():
             if hmac.compare_digest(grant.sha256, digest):
                 found = grant
         return found if len(token) <= TOKEN_BYTES_MAX else None
 
     def list(self) -> tuple[Grant, ...]:
-        """Every token that is in force, oldest first. Raises TokenFileError."""
+        """Every token that is in force, oldest first. Raises TokenFileError, also for a damaged line."""
         self._refresh()
+        if self._damage:
+            raise TokenFileError(self._damage)
+        return self._in_force()
+
+    def _in_force(self) -> tuple[Grant, ...]:
         now_ms = self._clock.now_ms()
         return tuple(grant for grant in self._grants if grant.expires_ms is None or grant.expires_ms > now_ms)
 
@@ -122,12 +146,26 @@ class TokenFile:
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)
             if seen == self._seen:
                 return
-            self._grants = tuple(_grants_of(self.path, self.path.read_bytes()))
+            self._grants, self._damage = _records(self.path, self._text(status))
             self._seen = seen
         except FileNotFoundError:
-            self._grants, self._seen = (), None
+            self._grants, self._damage, self._seen = (), "", None
         except OSError as fault:
             raise TokenFileError(f"cannot read {self.path}: {fault.strerror}") from None
+
+    def _text(self, status: os.stat_result) -> bytes:
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for its writer
+            raise TokenFileError(f"cannot read {self.path}: it is not a file")
+        with self.path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)
+        if len(text) > FILE_BYTES_MAX:
+            raise TokenFileError(f"cannot read {self.path}: it is larger than {FILE_BYTES_MAX} bytes")
+        return text
+
+    def _say(self, sentence: str) -> None:
+        if sentence and sentence != self._said:
+            _LOG.error("%s", sentence)
+        self._said = sentence
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -135,6 +173,7 @@ class TokenFile:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._give_to_owner(lock)
         except OSError as fault:
             raise TokenFileError(f"cannot write in {self.path.parent}: {fault.strerror}") from None
         try:
@@ -147,9 +186,7 @@ class TokenFile:
         fresh = self.path.with_name(self.path.name + ".new")
         try:
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as out:
-                if os.geteuid() == 0:  # minted by root for a proxy that runs as somebody else
-                    owner = os.stat(self.path.parent)
-                    os.fchown(out.fileno(), owner.st_uid, owner.st_gid)
+                self._give_to_owner(out.fileno())
                 out.write(b"".join(orjson.dumps(asdict(grant)) + b"\n" for grant in grants))
                 out.flush()
                 os.fsync(out.fileno())
@@ -157,21 +194,33 @@ class TokenFile:
         except OSError as fault:
             raise TokenFileError(f"cannot write {self.path}: {fault.strerror}") from None
 
+    def _give_to_owner(self, descriptor: int) -> None:
+        """What root makes for a proxy that runs as somebody else is that one's."""
+        if os.geteuid() == 0:
+            owner = os.stat(self.path.parent)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
-def _grants_of(path: Path, text: bytes) -> Iterator[Grant]:
-    for number, line in enumerate(text.splitlines(), 1):
+
+def _records(path: Path, text: bytes) -> tuple[tuple[Grant, ...], str]:
+    """The grants, and a sentence about the first line that holds none."""
+    grants: list[Grant] = []
+    damage = ""
+    for number, line in enumerate(text.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            yield _grant(orjson.loads(line))
+            grants.append(_grant(orjson.loads(line)))
         except (ValueError, KeyError, TypeError):
-            raise TokenFileError(f"{path}:{number}: not a token's record; take the line out") from None
+            damage = damage or f"{path}:{number}: not a token's record; take the line out"
+    return tuple(grants), damage
 
 
 def _grant(members: dict[str, object]) -> Grant:
     created_ms, expires_ms = members["created_ms"], members.get("expires_ms")
     if not isinstance(created_ms, int) or not isinstance(expires_ms, int | None):
         raise TypeError
+    if not (0 <= created_ms <= TIME_MS_MAX and 0 <= (expires_ms or 0) <= TIME_MS_MAX):
+        raise ValueError
     digest = str(members["sha256"])
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise ValueError

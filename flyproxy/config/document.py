@@ -160,7 +160,7 @@ def _compose(text: str, document: Document) -> yaml.Node | None:
         fault = _syntax_fault(error, document)
     except (ValueError, OverflowError):  # PyYAML hands any number of `\\U........` to chr()
         assert loader is not None, "the constructor only reads"
-        place: _Place = loader.get_mark()  # type: ignore[no-untyped-call]
+        place: _Place = loader.get_mark()
         fault = document.fault_at(_mark(place), "not valid YAML: an escape that stands for no character")
     raise ConfigError([fault])
 

@@ -101,13 +101,13 @@ class Telemetry(Section):
         "5s", "duration", "A query's deadline; a shorter `timeout` of the request wins."
     )
     query_memory: Annotated[int, size(256 * _MIB, _TIB)] = setting(
-        "2GiB", "size", "Private memory of one query worker; a query that wants more is refused."
+        "2GiB", "size", "Memory of one query worker's own (not address space); a query that wants more is refused."
     )
     query_samples: Annotated[int, between(1000, 10**12)] = setting(
         50_000_000, "1000 to 1000000000000", "Samples one query may touch."
     )
     query_concurrency: Annotated[int, between(1, 10_000)] = setting(
-        20, "1 to 10000", "Queries of one organization that run at once; more wait their turn."
+        20, "1 to 10000", "Queries of one organization that run at once; 128 more wait their turn, then 429."
     )
     first_zero: bool = setting(
         True, "true or false", "A new counter gets a 0 one beat before its first value, so increase() sees the first."

@@ -19,7 +19,7 @@ class Account:
 
     __slots__ = (
         "_door", "_duration_ns", "_fault", "_head", "_instance", "_instance_id", "_instance_ns", "_reported",
-        "_request_id", "_route", "_sent_ns", "_started_ns", "_status", "_streaming", "_upstream", "_why", "_worker",
+        "_request_id", "_route", "_sent_ns", "_started_ns", "_started_us", "_status", "_streaming", "_upstream", "_why", "_worker",
         "bytes_in", "bytes_out", "bytes_sent",
     )  # fmt: skip
 
@@ -30,7 +30,9 @@ class Account:
         self._route = route
         self._head = head
         self._started_ns = started_ns
-        self._request_id = worker.ids.ulid(worker.unix_ms(started_ns)) + door.request_id_suffix
+        started_us = self._started_us = started_ns // 1000 + worker.unix_offset_us
+        """Unix time."""
+        self._request_id = worker.ids.ulid(started_us // 1000) + door.request_id_suffix
         self._instance: Instance | None = None
         self._upstream: UpstreamConnection | None = None
         self._instance_id: str | None = None
@@ -108,7 +110,7 @@ class Account:
     def _entry(self, fault: Fault | None) -> Entry:
         head = self._head
         return Entry(
-            unix_ms=self._worker.unix_ms(self._started_ns),
+            unix_ms=self._started_us // 1000,
             app=self._route.app,
             region=self._door.region,
             client=self._client_ip(),

@@ -8,7 +8,7 @@ deliver some after pause_reading.
 
 A FIN in the middle of a request says two things that TCP does not tell apart: the client has left, or it has asked and
 said so (`nc -N`, some HTTP/1.0 clients). nginx takes all for gone, HAProxy none. Here the answer has HALF_CLOSED_NS to
-begin; after that, or as soon as the client's kernel refuses our bytes, it was a 499 of the moment the FIN came.
+begin; after that, or when the client's kernel refuses our bytes, it was a 499 of the moment the FIN came.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ _NAMES = ("head", "counted", "chunked", "busy", "tunnel", "linger", "closed")
 
 LINGER_NS = 2_000_000_000
 """How long a client may go on sending what nobody reads, after its last answer, nanoseconds."""
-HALF_CLOSED_NS = 1_000_000_000
-"""How long a client that sends no more may wait for its answer to begin, nanoseconds: it may have left."""
+HALF_CLOSED_NS = 2_000_000_000
+"""How long the answer to a client that sends no more may take to begin, or to go on, nanoseconds: it may have left."""
 EMPTY_LINES_BYTES = 4
 """Of a buffer that holds nothing but empty lines."""
 _LIMITS = {413: "body_bytes", 414: "line_bytes", 431: "head_bytes"}
@@ -184,7 +184,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._state == LINGER:
             self.abort()
         elif self._exchange is not None and self.ended_ns:
-            self.deadline_ns = now_ns  # and again at the next tick, until it is settled
+            self.deadline_ns = now_ns + HALF_CLOSED_NS
             self._exchange.look_after_client(now_ns)
 
     def unsent_bytes(self) -> int:
@@ -239,7 +239,7 @@ class ClientConnection(asyncio.Protocol):
             self._steer()
 
     def _head_begun(self, buffer: bytes | bytearray) -> None:
-        """Wait for the rest of a head. Empty lines alone are none: some clients send one after a body, and then idle."""
+        """Wait for the rest of a head. Empty lines alone are none: some clients send one after a body and then idle."""
         if len(buffer) <= EMPTY_LINES_BYTES and not buffer.strip(b"\r\n") and buffer.endswith(b"\n"):
             self._throw_away(len(buffer))
             self._buffer = b""
@@ -429,7 +429,7 @@ class ClientConnection(asyncio.Protocol):
                 exchange.fail(faults.MISTAKE, f"{type(bug).__name__}: {bug}")
         except Exception as another:
             self._worker.mistake(another)
-        if self._state == HEAD or (self._exchange is not None and not self.blocked):
+        if self._state not in (LINGER, CLOSED) and not (self._exchange is not None and self.blocked):
             self.abort()
 
     def _linger(self, now_ns: int) -> None:

@@ -47,6 +47,9 @@ OWNED = frozenset(
 )
 """Request headers that only a front door may set; lower case."""
 
+REPLACED = frozenset((b"server",))
+"""Response headers that are not passed on, because we say them ourselves; lower case."""
+
 SERVER = b"flyproxy/" + __version__.encode()
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 """Methods that may be sent again when nothing came back (RFC 9110 9.2.2); only ever done without a body."""
@@ -83,39 +86,53 @@ def request_head(
         framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif head.te_trailers:
         framing += b"Connection: TE\r\nTE: trailers\r\n"
-    ours = b"%b%bFly-Request-Id: %b\r\nX-Request-Start: t=%d\r\nFly-Traceparent: %b\r\nTraceparent: %b\r\n" % (
+    return request_head_bytes(
+        head.method,
+        head.target,
+        host,
+        head.lines,
         framing,
         suffix,
+        b"Fly-Request-Id: ",
         request_id,
-        start_us,
+        b"\r\nX-Request-Start: t=%d\r\nFly-Traceparent: " % start_us,
         traceparent,
+        b"\r\nTraceparent: ",
         traceparent,
+        b"\r\n",
     )
-    return request_head_bytes(head.method, head.target, head.lines, ours, host)
 
 
-_OURS = b"Server: %b\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: %%b\r\n" % SERVER
+_OURS = b"Server: %b\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: " % SERVER
 
 
-def response_head(head: ResponseHead, request_id: bytes, *, close: bool, keep_alive_said: bool, dechunk: bool) -> bytes:
-    """The final response head for the client.
+def response_head(
+    head: ResponseHead,
+    request_id: bytes,
+    body: bytes = b"",
+    *,
+    close: bool,
+    keep_alive_said: bool,
+    dechunk: bool,
+) -> bytes:
+    """The final response head for the client, with what is there of the body.
 
     `close` says `Connection: close`; `keep_alive_said` answers an HTTP/1.0 client that asked to stay; `dechunk` leaves
     out a chunked framing that the client cannot read.
     """
-    ours = _OURS % request_id
     if head.content_length >= 0:
-        ours = b"Content-Length: %d\r\n%b" % (head.content_length, ours)
+        framing = b"\r\nContent-Length: %d\r\n" % head.content_length
     elif head.chunked and not dechunk:
-        ours += b"Transfer-Encoding: chunked\r\n"
+        framing = b"\r\nTransfer-Encoding: chunked\r\n"
+    else:
+        framing = b"\r\n"
     if head.upgrade is not None:
-        ours += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+        framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif close:
-        ours += b"Connection: close\r\n"
+        framing += b"Connection: close\r\n"
     elif keep_alive_said:
-        ours += b"Connection: keep-alive\r\n"
-    lines = [line for line in head.lines if line[:7].lower() != b"server:"]
-    return response_head_bytes(head.status, head.reason, lines, ours)
+        framing += b"Connection: keep-alive\r\n"
+    return response_head_bytes(head.status, head.reason, head.lines, _OURS, request_id, framing, body=body)
 
 
 def is_event_stream(lines: list[bytes]) -> bool:
@@ -128,7 +145,7 @@ def is_event_stream(lines: list[bytes]) -> bool:
 
 def interim_head(head: ResponseHead) -> bytes:
     """A 1xx answer on its way to the client."""
-    return response_head_bytes(head.status, head.reason, head.lines, b"")
+    return response_head_bytes(head.status, head.reason, head.lines)
 
 
 def own_response(

@@ -81,17 +81,20 @@ class Instance:
         except OSError as refusal:
             fault, why = dial_fault(refusal.errno), refusal.strerror or str(refusal)
         else:
-            self._tell(waiter, lambda: waiter.dialled(upstream))
+            if not self._tell(waiter, lambda: waiter.dialled(upstream)):
+                upstream.abort()
             return
         self._tell(waiter, lambda: waiter.dial_failed(fault, f"{self.address}: {why}"))
 
-    def _tell(self, waiter: Waiter, news: Callable[[], None]) -> None:
+    def _tell(self, waiter: Waiter, news: Callable[[], None]) -> bool:
         """Nobody awaits the task: what goes wrong here would leave the waiter waiting."""
         try:
             news()
+            return True
         except Exception as bug:
             self._worker.mistake(bug)
             waiter.fail(faults.MISTAKE, f"{type(bug).__name__}: {bug}")
+            return False
 
 
 def dial_fault(number: int | None) -> Fault:

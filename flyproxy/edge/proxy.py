@@ -46,6 +46,8 @@ class ClientSide(Protocol):
     ip: str
     suffix: bytes
     """Header lines of this connection for the instance."""
+    deadline_ns: int
+    """When the ticker looks at it."""
     blocked: bool
     """The last write was not taken whole."""
     ended_ns: int
@@ -73,7 +75,8 @@ class Exchange(Account):
 
     __slots__ = (
         "_answer_begun", "_client", "_client_ended", "_continued", "_dechunker", "_dial", "_flushed_ns", "_flushing",
-        "_held", "_instance_ended", "_keep", "_over", "_replayed", "_request_whole", "_tried", "_waiting", "method",
+        "_held", "_instance_ended", "_keep", "_looked_at", "_over", "_replayed", "_request_whole", "_seen", "_tried",
+        "_waiting", "method",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +101,10 @@ class Exchange(Account):
         self._flushing = False
         self._flushed_ns = 0
         """When a client that sends no more had its answer's last byte in the kernel, as far as we can tell."""
+        self._looked_at = 0
+        """Bytes of the answer when such a client was last looked after."""
+        self._seen = False
+        """Its answer had begun when it ended."""
         self._client_ended = self._instance_ended = False
         self._over = False
 
@@ -190,7 +197,7 @@ class Exchange(Account):
             head.host_line_value or self._route.host,
             self._client.suffix,
             self._request_id,
-            self._started_ns // 1000 + worker.unix_offset_us,
+            self._started_us,
             traceparent,
         )
         if self._waiting:
@@ -214,7 +221,9 @@ class Exchange(Account):
     def upstream_failed(self, fault: Fault, why: str) -> None:
         """The connection broke, or what came over it did."""
         upstream, head = self._upstream, self._head
-        assert upstream is not None
+        if upstream is None:  # let go of already: one of our own mistakes
+            self.fail(fault, why)
+            return
         bodiless = head.content_length <= 0 and not head.chunked
         stale = fault is faults.RESET and upstream.reused and not self._replayed
         if stale and bodiless and head.method in IDEMPOTENT:
@@ -252,14 +261,19 @@ class Exchange(Account):
         )
         self._status = head.status
         self._answer_begun = True
-        data = response_head(
-            head, self._request_id, close=not self._keep, keep_alive_said=not request.minor, dechunk=dechunk
-        )
         if dechunk and head.has_body:
             self._dechunker = Dechunker()
             body = self._dechunker.feed(body)
+        data = response_head(
+            head,
+            self._request_id,
+            body if head.upgrade is None else b"",
+            close=not self._keep,
+            keep_alive_said=not request.minor,
+            dechunk=dechunk,
+        )
         if over:
-            self._to_client(data + body if body else data)
+            self._to_client(data)
             self._answer_over()
         elif head.upgrade is not None:
             self._tunnel(upstream, data, body)
@@ -267,7 +281,7 @@ class Exchange(Account):
             if not measured and not self._client.ended_ns and is_event_stream(head.lines):
                 self._count_at_head()
             upstream.deadline_ns = NEVER if self._streaming else worker.monotonic_ns() + worker.response_ns
-            self._to_client(data + body if body else data)
+            self._to_client(data)
 
     def body_arrived(self, body: bytes, *, over: bool) -> None:
         if self._dechunker is not None:
@@ -406,11 +420,11 @@ class Exchange(Account):
         self._flush(self._worker.monotonic_ns())
 
     def client_gone(self) -> None:
-        """The client left. Before the answer began, or before it took one it had seemed to wait for: 499."""
+        """The client left. Before the answer began, or before it took one it had only seemed to wait for: 499."""
         if self._over:
             return
         ended_ns = self._client.ended_ns
-        if not self._answer_begun or (ended_ns and not self._streaming and self._fault is None):
+        if not self._answer_begun or (ended_ns and not self._seen and not self._streaming):
             self._status = CLIENT_CLOSED_REQUEST
         self._drop_instance()
         self._why = self._why or "the client left"
@@ -420,17 +434,21 @@ class Exchange(Account):
     def may_go_on(self) -> bool:
         """Whether an answer makes sense although the client sends no more; a stream that says nothing for hours could
         not tell whether anybody listens."""
+        self._seen = self._answer_begun
         return self._request_whole and not self._streaming
 
     def look_after_client(self, now_ns: int) -> None:
-        """It sends no more. Is it there? Has it its answer? Patience with its beginning has ended, or the answer has."""
-        flushed_ns, transport = self._flushed_ns, self._client.transport
-        if not self._answer_begun or has_vanished(transport):
+        """It sends no more. Has it its answer, does it get more of it?"""
+        flushed_ns, transport, idle = self._flushed_ns, self._client.transport, self.bytes_out == self._looked_at
+        self._looked_at = self.bytes_out
+        if has_vanished(transport) or not (self._answer_begun and (flushed_ns or self._client.blocked or not idle)):
             self.client_gone()
         elif flushed_ns and not untaken_bytes(transport):
             self._finish(flushed_ns)
         elif flushed_ns and now_ns - flushed_ns > self._worker.write_ns:
             self.client_gone()
+        elif flushed_ns:
+            self._client.deadline_ns = now_ns  # at the next tick
 
     def _drop_instance(self) -> None:
         """Let go of whatever we had of an instance, in the middle."""

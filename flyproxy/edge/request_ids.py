@@ -1,8 +1,9 @@
 """Fly-Request-Id and traceparent: unique, in order of time, and cheap (pure; chance is handed in).
 
 A request id is a ULID: 48 bits of milliseconds and 80 of chance in Crockford's base 32. The specification lets ids of
-one millisecond count up, so only the last 20 bits move from request to request; the 60 before them are drawn anew
-whenever they wrap. Ids are names, not secrets: nothing may be believed because somebody knows one.
+one millisecond count up, so only the last 20 bits move from request to request; the 60 before them, and where the count
+begins, are drawn anew every second and whenever the count wraps. Trace contexts are cut from chance drawn in batches.
+Ids are names, not secrets: nothing may be believed because somebody knows one.
 """
 
 import re
@@ -11,6 +12,9 @@ from collections.abc import Callable
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [(a + b).encode() for a in _ALPHABET for b in _ALPHABET]
 _COUNTER_MAX = 1 << 20
+_TRACE_DIGITS = 32 + 16
+_TRACE_BATCH = 256
+"""Trace contexts chance is drawn for at once."""
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -25,27 +29,46 @@ class RequestIds:
     def __init__(self, getrandbits: Callable[[int], int]) -> None:
         self._getrandbits = getrandbits
         self._milliseconds = -1
-        self._stem = b""
+        self._second = -1
+        self._time_stem = self._chance_stem = self._stem = b""
         self._counter = _COUNTER_MAX
+        self._chance = b""
+        self._chance_used = 0
 
     def ulid(self, unix_ms: int) -> bytes:
         """26 characters, larger than every one before within the same millisecond."""
-        counter = self._counter + 1
+        counter = self._counter = self._counter + 1
         if unix_ms != self._milliseconds or counter >= _COUNTER_MAX:
             counter = self._renew(unix_ms)
-        self._counter = counter
         return self._stem + _PAIRS[counter >> 10] + _PAIRS[counter & 1023]
 
     def traceparent(self) -> bytes:
         """A new W3C trace context, not sampled."""
-        getrandbits = self._getrandbits
-        return b"00-%032x-%016x-00" % (getrandbits(128) or 1, getrandbits(64) or 1)
+        begin = self._chance_used
+        end = self._chance_used = begin + _TRACE_DIGITS
+        if end > len(self._chance):
+            self._draw()
+            begin, end = 0, _TRACE_DIGITS
+        return b"00-%b-%b-00" % (self._chance[begin : begin + 32], self._chance[begin + 32 : end])
 
     def _renew(self, unix_ms: int) -> int:
-        chance = self._getrandbits(79)
+        """Another millisecond, or no count left: the stem anew; returns the count to go on with."""
+        second = unix_ms >> 10
+        if second != self._second or self._counter >= _COUNTER_MAX:
+            chance = self._getrandbits(79)
+            self._second = second
+            self._time_stem = base32(second, 8)
+            self._chance_stem = base32(chance >> 19, 12)
+            self._counter = chance & (_COUNTER_MAX >> 1) - 1
         self._milliseconds = unix_ms
-        self._stem = base32(unix_ms, 10) + base32(chance >> 19, 12)
-        return chance & (_COUNTER_MAX >> 1) - 1
+        self._stem = self._time_stem + _PAIRS[unix_ms & 1023] + self._chance_stem
+        return self._counter
+
+    def _draw(self) -> None:
+        """Chance for many trace contexts; no 16 digits in a row are all zero, as no id may be."""
+        digits = _TRACE_BATCH * _TRACE_DIGITS
+        self._chance = (b"%0*x" % (digits, self._getrandbits(4 * digits))).replace(b"0" * 16, b"0" * 15 + b"1")
+        self._chance_used = _TRACE_DIGITS
 
 
 def is_traceparent(value: bytes) -> bool:

@@ -14,7 +14,7 @@ from typing import ParamSpec, Protocol
 from flyproxy.clock import Clock
 from flyproxy.config import resolved
 from flyproxy.edge.access_log import AccessLog
-from flyproxy.edge.forwarding import OWNED
+from flyproxy.edge.forwarding import OWNED, REPLACED
 from flyproxy.edge.request_ids import RequestIds
 from flyproxy.http1.limits import HeadLimits
 from flyproxy.http1.parser import request_parser, response_parser
@@ -115,7 +115,7 @@ class Worker:
             head_bytes=limits.head_bytes, line_bytes=limits.line_bytes, header_count=limits.header_count
         )
         self.request_parser = request_parser(self.head_limits, OWNED)
-        self.response_parser = response_parser(self.head_limits)
+        self.response_parser = response_parser(self.head_limits, REPLACED)
         self.buffer_bytes = limits.buffer_bytes
         self.body_bytes = limits.body_bytes
         self.connections_max = min(limits.connections, _connections_for_files())

@@ -69,13 +69,19 @@ FORWARDED = Field(FORWARD, b"", b"", b"")
 
 
 class FieldReader:
-    """Gives the meaning of single header lines under fixed settings; keeps nothing."""
+    """Gives the meaning of single header lines under fixed settings; keeps nothing.
 
-    def __init__(self, limits: HeadLimits, owned: frozenset[bytes], *, request: bool) -> None:
+    Whether a good line is FORWARDED depends on its name alone.
+    """
+
+    def __init__(
+        self, limits: HeadLimits, owned: frozenset[bytes], *, request: bool, dropped: frozenset[bytes] = frozenset()
+    ) -> None:
+        """`owned` and `dropped` are lower-case names; lines of the latter never go on."""
         self._line_bytes = limits.line_bytes
         self._owned = owned
         self._request = request
-        self._kinds = dict.fromkeys(owned, OWNED) | _HOP_BY_HOP
+        self._kinds = dict.fromkeys(dropped, DROP) | dict.fromkeys(owned, OWNED) | _HOP_BY_HOP
         if request:
             self._kinds |= {b"host": HOST, b"expect": EXPECT}
         self._look_alikes = frozenset(self._kinds) if request else frozenset[bytes]()

@@ -41,6 +41,12 @@ def settle_request(
     lines       the lines that go on; may be changed and is kept
     fields      all others, in the order they came
     """
+    if len(fields) == 1 and minor and authority is None:
+        only = fields[0]
+        if only.kind == HOST:  # most requests: nothing else to weigh
+            return RequestHead(
+                method, target, 1, only.meaning, only.value, lines, None, -1, False, True, False, None, False, size
+            )
     host: Field | None = None
     coding: Field | None = None
     upgrade: bytes | None = None
@@ -150,20 +156,25 @@ def settle_response(
             upgrade = field.meaning if upgrade is None else upgrade + b", " + field.meaning
     if coding is not None:
         _check_coding(coding, content_length, minor)
-    if status < 200 or status == 204:
-        if coding is not None or content_length > 0:
-            raise HttpFault(400, "an answer that has no body announces one")
-        content_length = -1
-    if status != 101:
-        upgrade = None
-    elif upgrade is None or not options & UPGRADES or minor == 0:
-        raise HttpFault(400, "a 101 that names no protocol")
     if names is not None:
         lines = _without(lines, names)
     has_body = status >= 200 and status not in _BODILESS and request_method != b"HEAD"
-    keep_alive = not options & CLOSE and (minor == 1 or bool(options & KEEP_ALIVE)) and status != 101
-    if has_body and coding is None and content_length < 0:
-        keep_alive = False
+    keep_alive = not options & CLOSE and (minor == 1 or bool(options & KEEP_ALIVE))
+    if has_body:
+        keep_alive = keep_alive and (content_length >= 0 or coding is not None)
+        upgrade = None
+    elif status < 200 or status == 204:
+        if coding is not None or content_length > 0:
+            raise HttpFault(400, "an answer that has no body announces one")
+        content_length = -1
+        if status != 101:
+            upgrade = None
+        elif upgrade is None or not options & UPGRADES or minor == 0:
+            raise HttpFault(400, "a 101 that names no protocol")
+        else:
+            keep_alive = False
+    else:
+        upgrade = None
     return ResponseHead(
         status, reason, minor, lines, content_length, coding is not None, keep_alive, upgrade, size, has_body
     )

@@ -22,6 +22,8 @@ _QUERY = rb"[!\"$-~]"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
 
 TOKEN = re.compile(rb"[" + TCHAR + rb"]++")
+VALUE_BYTES = bytes(byte for byte in range(256) if re.fullmatch(_VALUE, bytes((byte,))))
+"""Every byte a header's value may hold, white space around it included."""
 HEADER_LINE = re.compile(rb"([" + TCHAR + rb"]++):[ \t]*+(" + _VALUE + rb"*+)")
 HEADER_LINE_IN_HEAD = re.compile(HEADER_LINE.pattern + rb"\r\n")
 ORIGIN_LINE = re.compile(

@@ -45,21 +45,41 @@ REASONS: dict[int, bytes] = {
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
 
 
-def request_head_bytes(method: bytes, target: bytes, lines: Sequence[bytes], suffix: bytes, host: bytes = b"") -> bytes:
-    """A whole request head: the line rebuilt, Host first when given, the lines as they are, then the suffix.
+def request_head_bytes(method: bytes, target: bytes, host: bytes, lines: Sequence[bytes], *suffix: bytes) -> bytes:
+    """A whole request head: the line rebuilt, Host first unless empty, the lines as they are, then the suffix.
 
     lines    header lines without CRLF
-    suffix   complete header lines, each with its CRLF, or b""
+    suffix   pieces that make up complete header lines, each line with its CRLF
     """
-    start = (
-        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, target, host) if host else b"%b %b HTTP/1.1\r\n" % (method, target)
+    # one join: every byte is copied once
+    return b"".join(
+        (
+            method,
+            b" ",
+            target,
+            b" HTTP/1.1\r\nHost: " if host else b" HTTP/1.1",
+            host,
+            b"\r\n",
+            b"\r\n".join(lines),
+            b"\r\n" if lines else b"",
+            *suffix,
+            b"\r\n",
+        )
     )
-    return _head(start, lines, suffix)
 
 
-def response_head_bytes(status: int, reason: bytes, lines: Sequence[bytes], suffix: bytes) -> bytes:
-    """A whole response head; lines and suffix as in request_head_bytes."""
-    return _head(b"HTTP/1.1 %d %b\r\n" % (status, reason), lines, suffix)
+def response_head_bytes(status: int, reason: bytes, lines: Sequence[bytes], *suffix: bytes, body: bytes = b"") -> bytes:
+    """A whole response head; lines and suffix as in request_head_bytes. `body`, what is there of it, follows."""
+    return b"".join(
+        (
+            b"HTTP/1.1 %d %b\r\n" % (status, reason),
+            b"\r\n".join(lines),
+            b"\r\n" if lines else b"",
+            *suffix,
+            b"\r\n",
+            body,
+        )
+    )
 
 
 def response_bytes(

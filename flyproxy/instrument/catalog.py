@@ -310,8 +310,8 @@ def markdown() -> str:
     lines = ["# Metrics", "", "Made by `python -m flyproxy.instrument.catalog`; a test compares.", ""]
     lines += [
         f"Response and connect times fall into the buckets `{' '.join(le_text(bound) for bound in BUCKETS)} +Inf`",
-        "(seconds). In text 0.0.4 `le` is spelled so; OpenMetrics asks for `1.0` in place of `1`, and its counters",
-        "must end in `_total`, so there Fly's are `unknown`. `_count` of a histogram and `*_http_responses_count`",
+        "(seconds), and `le` is spelled so in every format. OpenMetrics' counters must end in `_total`, so there Fly's",
+        "are `unknown`. `_count` of a histogram and `*_http_responses_count`",
         "are sums of the buckets and always agree with them. `worker` is the number of an edge worker and is missing",
         "on other processes.",
     ]

@@ -6,7 +6,7 @@ types is kept and told only when the syntax of the whole expression is sound, th
 With MetricsQL two things that are faults in PromQL get the meaning VictoriaMetrics gives them:
 - an instant vector where a window is wanted: a selector, or a subquery, whose window is left out (`rate(x)`);
 - a window where an instant vector is wanted: its last value (`x[5m] == 1`, `sum(rate(x)[5m])`; VictoriaMetrics'
-  default_rollup is last_over_time, and a window behind anything but a selector is a subquery with the default step).
+  default_rollup is last_over_time, and a window behind anything but a selector is a subquery at the query's step).
 """
 
 import difflib
@@ -211,7 +211,7 @@ class Builder:
         if self.metricsql:
             bare = _bare(selector)
             if not isinstance(bare, Selector) or bare.offset_ms or bare.at_ms is not None:
-                return self.subquery(inner, range_ms, None, brackets)
+                return self.subquery(inner, range_ms, None, brackets, at_query_step=True)
             return self._part(RangeSelector(span, bare, range_ms), RANGE, inner)
         if not isinstance(selector, Selector):
             raise self.fault("ranges only allowed for vector selectors" + _subquery_mend(inner, range_ms), brackets)
@@ -221,13 +221,15 @@ class Builder:
             raise self.fault("no @ modifiers allowed before range", brackets)
         return self._part(RangeSelector(span, selector, range_ms), RANGE, inner)
 
-    def subquery(self, inner: Part, range_ms: int, step_ms: int | None, brackets: Span) -> Part:
+    def subquery(
+        self, inner: Part, range_ms: int, step_ms: int | None, brackets: Span, *, at_query_step: bool = False
+    ) -> Part:
         """`inner[range:step]`."""
         inner = self._instant(inner)
         span = Span(inner.span.start, brackets.end)
         if inner.kind is not INSTANT:
             self._refuse(f"subquery is only allowed on instant vector, got {inner.kind} instead", span)
-        return self._part(Subquery(span, inner.node, range_ms, step_ms), RANGE, inner)
+        return self._part(Subquery(span, inner.node, range_ms, step_ms, at_query_step=at_query_step), RANGE, inner)
 
     def offset(self, inner: Part, offset_ms: int, end: int) -> Part:
         node = inner.node
@@ -282,13 +284,13 @@ class Builder:
         """With MetricsQL the last value of a window, where an instant vector is wanted."""
         if part.kind is not RANGE or not self.metricsql:
             return part
-        return self._part(Call(part.span, "last_over_time", (part.node,)), INSTANT, part)
+        return self._part(last_value(part.node), INSTANT, part)
 
     def _windowless(self, part: Part) -> Part:
         bare = _bare(part.node)
         if isinstance(bare, Selector):
             return self._part(RangeSelector(part.span, bare, None), RANGE, part)
-        return self._part(Subquery(part.span, part.node, None, None), RANGE, part)
+        return self._part(Subquery(part.span, part.node, None, None, at_query_step=True), RANGE, part)
 
     def _check_modifiers(self, operator: str, modifiers: Modifiers, *, both_scalar: bool) -> None:
         if modifiers.return_bool and operator not in COMPARISONS:
@@ -338,6 +340,13 @@ class Builder:
         mend = f"{signature.name}({before}{shown}{window}{after})"
         expected = f'expected type range vector in call to function "{signature.name}", got instant vector'
         return f"{signature.name}() needs a range, e.g. {mend} ({expected})"
+
+
+def last_value(window: Node) -> Call:
+    """MetricsQL: what a window says where an instant vector is due; a subquery then runs at the query's step."""
+    if isinstance(window, Subquery):
+        window = replace(window, at_query_step=True)
+    return Call(window.span, "last_over_time", (window,))
 
 
 def too_deep() -> str:

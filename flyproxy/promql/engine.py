@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from flyproxy.promql.build import last_value
 from flyproxy.promql.errors import BadQueryRange, QueryError
 from flyproxy.promql.evaluate import Evaluator, RangeRow
 from flyproxy.promql.matrix import Budget, Matrix, Steps, Stream, collect
@@ -109,13 +110,15 @@ def evaluated(
     plan = Plan(storage, options, checkpoint)
     budget = Budget(options.samples_max)
     evaluator = Evaluator(options, plan, budget, checkpoint)
+    top = _unwrapped(node)
+    if over_range and options.metricsql and isinstance(top, RangeSelector | Subquery):
+        node = top = last_value(top)
     with np.errstate(all="ignore"):
         plan.need(node, steps)
-        top = _unwrapped(node)
         if isinstance(top, RangeSelector | Subquery) and not over_range:
             rows = sorted(evaluator.range_rows(top, steps), key=lambda row: row[0])
             return Result(ValueType.RANGE, steps.times, rows=rows, points_peak=budget.peak)
-        if isinstance(top, RangeSelector | Subquery) and not options.metricsql:
+        if isinstance(top, RangeSelector | Subquery):
             raise _wrong_type("range vector")
         value = evaluator.evaluate(node, steps)
         if isinstance(value, str):

@@ -41,8 +41,8 @@ from flyproxy.promql.nodes import (
 )
 from flyproxy.promql.operators import SET_OPERATORS
 from flyproxy.promql.options import Options
-from flyproxy.promql.plan import Plan, is_step_invariant, reach_back, with_query_step
-from flyproxy.promql.range_functions import KEEP_NAME, RANGE_FUNCTIONS, last_over_time
+from flyproxy.promql.plan import Plan, is_step_invariant, reach_back
+from flyproxy.promql.range_functions import KEEP_NAME, RANGE_FUNCTIONS, TWO_BEATS, last_over_time
 from flyproxy.promql.ranking import counted_values, first_k, quantiles
 from flyproxy.promql.sources import RangeSource, instant_stream, range_source, windowed_stream
 from flyproxy.series.frame import Bools, Floats, Times
@@ -107,7 +107,8 @@ class Evaluator:
         inner = None
         if isinstance(node, Subquery):
             inner = self.vector
-        return range_source(node, steps, self.plan, reach, self.checkpoint, inner)
+        beats = 2 if function in TWO_BEATS else 1
+        return range_source(node, steps, self.plan, reach, self.checkpoint, inner, beats=beats)
 
     def _spread(self, value: Value, steps: Steps) -> Value:
         """A value of one step at every step."""
@@ -131,10 +132,7 @@ class Evaluator:
             case Selector():
                 return instant_stream(node, steps, self.plan, self.checkpoint)
             case RangeSelector() | Subquery():
-                if not self.options.metricsql:
-                    raise QueryError("expected an instant vector, got a range vector")
-                asked = with_query_step(node, steps, self.options) if isinstance(node, Subquery) else node
-                return windowed_stream(self.source(asked, steps, "last_over_time"), last_over_time, ())
+                raise QueryError("expected an instant vector, got a range vector")
             case Unary():
                 return self._unary(node, steps)
             case Call():
@@ -198,10 +196,7 @@ class Evaluator:
         parameters = tuple(self.scalar(argument, steps) for argument in others)
         if node.function in ("holt_winters", "double_exponential_smoothing"):
             _check_factors(parameters)
-        windows = node.arguments[at]
-        if isinstance(windows, Subquery) and windows.span == node.span:  # MetricsQL: the parser added the call
-            windows = with_query_step(windows, steps, self.options)
-        source = self.source(windows, steps, node.function)
+        source = self.source(node.arguments[at], steps, node.function)
         stream = windowed_stream(source, RANGE_FUNCTIONS[node.function], parameters)
         return stream if node.function in KEEP_NAME else self._nameless(stream, steps, whole_range=True)
 

@@ -123,8 +123,10 @@ def _aggregation(node: Aggregation) -> str:
 def _window(node: Subquery) -> str:
     if node.range_ms is None:
         return ""
-    step = "" if node.step_ms is None else format_duration(node.step_ms)
-    return f"[{format_duration(node.range_ms)}:{step}]"
+    if node.step_ms is not None:
+        return f"[{format_duration(node.range_ms)}:{format_duration(node.step_ms)}]"
+    is_window = node.at_query_step and not isinstance(node.expression, Selector)
+    return f"[{format_duration(node.range_ms)}{'' if is_window else ':'}]"
 
 
 def _modifiers(offset_ms: int, at_ms: int | AtBound | None) -> str:

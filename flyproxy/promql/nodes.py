@@ -66,7 +66,7 @@ class RangeSelector:
 
 @dataclass(frozen=True, slots=True)
 class Subquery:
-    """`expression[range:step] offset d @ t`; the default step is the query's own setting. `range_ms` None: as above."""
+    """`expression[range:step] offset d @ t`; the default step is a setting. `range_ms` None: as above."""
 
     span: Span
     expression: "Node"
@@ -74,6 +74,8 @@ class Subquery:
     step_ms: int | None
     offset_ms: int = 0
     at_ms: int | AtBound | None = None
+    at_query_step: bool = False
+    """MetricsQL: the default step is that of the query around it (`sum(x)[5m]`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ all its samples.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -83,8 +83,7 @@ class Plan:
                 slack = self.options.lookback_ms if node.range_ms is None else 0
                 self._note(node.selector, times, slack)
             case Subquery():
-                for asked in (node, with_query_step(node, steps, self.options)):
-                    self.need(node.expression, subquery_steps(asked, steps, self.options, reach_back_ms)[1])
+                self.need(node.expression, subquery_steps(node, steps, self.options, reach_back_ms)[1])
             case Unary() | Parenthesis():
                 self.need(node.expression, steps, reach_back_ms)
             case Call():
@@ -131,7 +130,7 @@ def subquery_steps(node: Subquery, steps: Steps, options: Options, reach_back_ms
     """The windows over a subquery's results, and the steps (multiples of its own step) that produce them."""
     missing = steps.step_ms or options.lookback_ms
     range_ms = node.range_ms if node.range_ms is not None else missing
-    step_ms = node.step_ms or (steps.step_ms if node.range_ms is None else 0) or options.default_subquery_step_ms
+    step_ms = node.step_ms or (steps.step_ms if node.at_query_step else 0) or options.default_subquery_step_ms
     times = WindowTimes(steps.times, _moved(node, steps), range_ms, options.left_open, reach_back_ms)
     oldest = int(times.end_ms.min()) - range_ms - (2 * step_ms if reach_back_ms else 0)
     first = -(-oldest // step_ms) * step_ms
@@ -142,13 +141,6 @@ def subquery_steps(node: Subquery, steps: Steps, options: Options, reach_back_ms
         raise TooManySamples("query processing would load too many samples into memory in query execution")
     inner = np.arange(first, stop + 1, step_ms, dtype=np.int64)
     return times, Steps(inner, step_ms, steps.query_start_ms, steps.query_end_ms)
-
-
-def with_query_step(node: Subquery, steps: Steps, options: Options) -> Subquery:
-    """MetricsQL: a subquery that stands where an instant vector is due runs at the query's own step."""
-    if not options.metricsql or node.step_ms is not None or not steps.step_ms:
-        return node
-    return replace(node, step_ms=steps.step_ms)
 
 
 def _moved(node: Selector | Subquery, steps: Steps) -> Times:

@@ -24,7 +24,7 @@ Kernel = Callable[[Windows, tuple[Floats, ...]], Answer]
 _INTERVALS_OVERDUE = 1.25
 """A series whose last sample is older than this many intervals is not reached back to."""
 _INTERVALS_JITTER = 1.1
-"""Two samples this many windows apart still fill the window: no scaling, so increases add up exactly."""
+"""A window this much longer or shorter than a beat counts as one beat: no scaling, so increases add up exactly."""
 
 
 def rate(windows: Windows, _: tuple[Floats, ...]) -> Answer:
@@ -125,8 +125,9 @@ def _reached_back(
 ) -> Answer:
     """MetricsQL: a window too short to hold two samples takes the last two before its end instead.
 
-    The change between them counts whole when they are no further apart than the window (so increases of neighbouring
-    windows add up to what was counted), else in proportion. Not across a stale marker, not when the series is overdue.
+    Neighbouring windows shall add up to what was counted: their change counts whole where the window is about one
+    beat long, else in proportion; whole again where beats were missed, for the windows between had nothing to say.
+    Not across a stale marker, not when the series is overdue.
     """
     times = windows.at_times
     if not times.reach_back_ms or present.all():
@@ -146,9 +147,17 @@ def _reached_back(
     if per_second:
         change = change / (elapsed_ms / 1000)
     elif not whole:
-        scale = times.range_ms / elapsed_ms
-        change = change * np.where(elapsed_ms <= times.range_ms * _INTERVALS_JITTER, 1.0, scale)
+        change = change * _share(times.range_ms, elapsed_ms, windows.interval_ms)
     return np.where(reached, change, values), present | reached
+
+
+def _share(range_ms: int, elapsed_ms: Index, interval_ms: int) -> Floats:
+    """How much of the change between two samples belongs to a window that holds the second one at most."""
+    missed = elapsed_ms > interval_ms * _INTERVALS_OVERDUE
+    beat_ms = np.where(missed, interval_ms, np.maximum(elapsed_ms, interval_ms / _INTERVALS_OVERDUE))
+    beats = range_ms / np.maximum(beat_ms, 1)
+    about_one = (beats <= _INTERVALS_JITTER) & (beats * _INTERVALS_JITTER >= 1)
+    return np.where(about_one | (beats >= 2) | (missed & (beats > 1)), 1.0, beats)
 
 
 def last_over_time(windows: Windows, _: tuple[Floats, ...]) -> Answer:
@@ -248,5 +257,8 @@ RANGE_FUNCTIONS: dict[str, Kernel] = {
 
 NEED_TWO = frozenset({"rate", "increase", "delta", "irate", "idelta"})
 """What MetricsQL lets reach back when the window is too short for two samples."""
+
+TWO_BEATS = frozenset({"deriv", "predict_linear", "double_exponential_smoothing", "holt_winters"})
+"""What a window MetricsQL chooses must be two beats long for; these fit a line and do not reach back."""
 
 KEEP_NAME = frozenset({"last_over_time", "first_over_time"})

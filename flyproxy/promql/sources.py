@@ -88,12 +88,16 @@ def range_source(
     reach_back_ms: int,
     checkpoint: Callable[[], None],
     vector: Callable[[Node, Steps], Stream] | None,
+    *,
+    beats: int,
 ) -> RangeSource:
-    """The windows of a range selector or of a subquery, whose expression `vector` evaluates."""
+    """The windows of a range selector or of a subquery, whose expression `vector` evaluates.
+
+    A selector's window that was left out is at least so many of the frame's beats long."""
     if isinstance(node, RangeSelector):
         times = range_times(node, steps, plan.options, reach_back_ms)
         slack_ms = plan.options.lookback_ms if node.range_ms is None else 0
-        return _from_frames(node.selector, times, plan, checkpoint, slack_ms, widen=node.range_ms is None)
+        return _from_frames(node.selector, times, plan, checkpoint, slack_ms, beats=0 if node.range_ms else beats)
     assert vector is not None
     times, inner = subquery_steps(node, steps, plan.options, reach_back_ms)
     if not inner.count:
@@ -114,7 +118,7 @@ def instant_stream(
     node: Selector, steps: Steps, plan: Plan, checkpoint: Callable[[], None], *, want_time: bool = False
 ) -> Stream:
     """An instant selector: the newest sample within the lookback unless it is a stale marker; or that sample's time."""
-    source = _from_frames(node, selector_times(node, steps, plan.options), plan, checkpoint, 0, widen=False)
+    source = _from_frames(node, selector_times(node, steps, plan.options), plan, checkpoint, 0, beats=0)
     kernel = _newest_time if want_time else _newest
     return windowed_stream(source, kernel, (), keep_stale=True)
 
@@ -133,19 +137,19 @@ def windowed_stream(
 
 
 def _from_frames(
-    selector: Selector, times: WindowTimes, plan: Plan, checkpoint: Callable[[], None], slack_ms: int, *, widen: bool
+    selector: Selector, times: WindowTimes, plan: Plan, checkpoint: Callable[[], None], slack_ms: int, *, beats: int
 ) -> RangeSource:
     start_ms = int(times.end_ms.min()) - times.range_ms - times.reach_back_ms - slack_ms
     frames = plan.frames(selector, start_ms, int(times.end_ms.max()))
     labels = frames[0].labels if len(frames) == 1 else [each for frame in frames for each in frame.labels]
-    return RangeSource(labels, _pieces(frames, times, checkpoint, widen), False, _has_one_name(selector.matchers))
+    return RangeSource(labels, _pieces(frames, times, checkpoint, beats), False, _has_one_name(selector.matchers))
 
 
-def _pieces(frames: list[Frame], times: WindowTimes, checkpoint: Callable[[], None], widen: bool) -> Iterator[Piece]:
+def _pieces(frames: list[Frame], times: WindowTimes, checkpoint: Callable[[], None], beats: int) -> Iterator[Piece]:
     first_row = 0
     for frame in frames:
         interval_ms = sample_interval_ms(frame.timestamps_ms)
-        wide = replace(times, range_ms=max(times.range_ms, interval_ms)) if widen else times
+        wide = replace(times, range_ms=max(times.range_ms, beats * interval_ms))
         seen = trimmed(frame, wide)
         if seen.timestamps_ms.size:
             lo, hi = edges(seen.timestamps_ms, wide)

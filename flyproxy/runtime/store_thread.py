@@ -118,6 +118,8 @@ class StoreThread:
             if self._writer is not None:
                 self._writer.close()
 
+        if self._closed:
+            return
         await self._quietly(close)
         self._thread.shutdown(wait=False)
 

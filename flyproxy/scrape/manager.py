@@ -40,6 +40,7 @@ class ScrapeManager:
         self._own = own
         self._targets: dict[_Identity, ScrapeTarget] = {}
         self._interval_ms = 15_000
+        self._first_zero = True
         self._turns = asyncio.Semaphore(SCRAPES_AT_ONCE_MAX)
         self._changed = asyncio.Event()
         self._session: aiohttp.ClientSession | None = None
@@ -49,6 +50,7 @@ class ScrapeManager:
         """Take over a generation: targets that stay keep their state, those that are gone end in the store. The first
         call starts the beat."""
         self._interval_ms = max(1, round(telemetry.scrape_interval_s * 1000))
+        self._first_zero = telemetry.first_zero
         wanted = {_identity(target): target for target in generation.targets}
         gone = [self._targets.pop(identity) for identity in list(self._targets) if identity not in wanted]
         await self._end(gone)
@@ -81,8 +83,7 @@ class ScrapeManager:
         try:
             while running:
                 done, running = await asyncio.wait(running, timeout=FLUSH_S)
-                batches = [task.result() for task in done]
-                await self._hand_over([batch for batch in batches if batch is not None])
+                await self._hand_over([batch for task in done for batch in task.result()])
                 self._count_states()
         finally:
             for task in running:
@@ -96,15 +97,17 @@ class ScrapeManager:
             key=lambda state: (state.app, state.instance, state.url),
         )
 
-    async def _scraped(self, target: ScrapeTarget, session: aiohttp.ClientSession, timestamp_ms: int) -> Batch | None:
-        """None when the target ended meanwhile: its last word is written."""
+    async def _scraped(self, target: ScrapeTarget, session: aiohttp.ClientSession, timestamp_ms: int) -> list[Batch]:
+        """Nothing when the target ended meanwhile: its last word is written."""
         async with self._turns:
             try:
                 batch = await target.scrape(session, timestamp_ms, self._interval_ms)
             except Exception:
                 _LOG.exception("scraping %s failed", target.name)
-                return None
-        return None if target.ended else batch
+                return []
+        if target.ended:
+            return []
+        return [target.zeros, batch] if target.zeros is not None and self._first_zero else [batch]
 
     async def _end(self, gone: Sequence[ScrapeTarget]) -> None:
         now_ms = self._clock.now_ms()

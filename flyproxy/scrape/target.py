@@ -3,10 +3,13 @@
 A page becomes one batch: the report (`up`, `scrape_*`) and the app's series. Series that are no longer on the page are
 no longer in the layout, which ends them in the store. A scrape that fails writes `up` 0 and ends all of the app's
 series by stale markers; while it goes on failing it says nothing about them.
+
+On a target's first page only counters that say they are new are called counters to the store (births.py has the why);
+from the second page on all are.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import aiohttp
@@ -14,11 +17,12 @@ import numpy as np
 
 from flyproxy.clock import Clock
 from flyproxy.discovery.static import Target
-from flyproxy.scrape.fetch import BODY_BYTES_MAX, FetchError, fetch
-from flyproxy.scrape.labelling import REPORT_NAMES, Labelling
+from flyproxy.scrape.births import created_between
+from flyproxy.scrape.fetch import BODY_BYTES_MAX, Fetched, FetchError, fetch
+from flyproxy.scrape.labelling import REPORT_NAMES, Labelled, Labelling
 from flyproxy.series.exposition_parser import Bounds, ExpositionError, ExpositionLimitError, Page, Reader
 from flyproxy.series.frame import ABSENT_BITS, STALE_BITS
-from flyproxy.series.samples import Batch, Floats
+from flyproxy.series.samples import Batch, Floats, Layout
 
 INLINE_BYTES = 64 * 1024
 """A page larger than this is read on a thread, so that the loop goes on answering."""
@@ -79,6 +83,8 @@ class ScrapeTarget:
         self.target = target
         self.name = target_name(target)
         self.ended = False
+        self.zeros: Batch | None = None
+        """With the first page: the row one beat earlier, in which counters that began since were still 0."""
         self._clock = clock
         self._own = own
         self._body_bytes_max = body_bytes_max
@@ -87,6 +93,10 @@ class ScrapeTarget:
         self._last_ms = 0
         self._live = False
         """The app's series of the last layout have not ended."""
+        self._paged = False
+        """There was a page."""
+        self._down_since_ms: int | None = None
+        """The first scrape, where that failed."""
         self.state = TargetState(
             organization=target.app.organization,
             app=target.app.name,
@@ -101,14 +111,14 @@ class ScrapeTarget:
         """One scrape, stamped with the beat's time; a failed one is a batch too."""
         begun_ns = self._clock.monotonic_ns()
         timeout_s = min(SCRAPE_TIMEOUT_S, interval_ms / 1000)
-        page: Page | None = None
+        read: tuple[Page, Labelled] | None = None
         fault = ""
         try:
             fetched = await fetch(session, self.target.url, timeout_s, self._body_bytes_max)
             if len(fetched.body) > INLINE_BYTES:
-                page = await asyncio.to_thread(self._reader.read, fetched.body, openmetrics=fetched.openmetrics)
+                read = await asyncio.to_thread(self._read, fetched)
             else:
-                page = self._reader.read(fetched.body, openmetrics=fetched.openmetrics)
+                read = self._read(fetched)
         except FetchError as error:
             fault = str(error)
             if error.limit:
@@ -120,9 +130,38 @@ class ScrapeTarget:
             fault = str(error)
         duration_s = (self._clock.monotonic_ns() - begun_ns) / 1e9
         self._last_ms = timestamp_ms
-        if page is None:
+        self.zeros = None
+        if read is None:
+            if not self._paged and self._down_since_ms is None:
+                self._down_since_ms = timestamp_ms
             return self._batch(self._failed(fault, duration_s), interval_ms)
-        return self._batch(self._succeeded(page, duration_s), interval_ms)
+        page, labelled = read
+        batch = self._batch(self._succeeded(page, labelled, duration_s), interval_ms)
+        if self._paged:
+            return batch
+        self._paged = True
+        return self._first(batch, page, labelled)
+
+    def _read(self, fetched: Fetched) -> tuple[Page, Labelled]:
+        page = self._reader.read(fetched.body, openmetrics=fetched.openmetrics)
+        return page, self._labelling.of(page)
+
+    def _first(self, batch: Batch, page: Page, labelled: Labelled) -> Batch:
+        """The first page's batch, with births only where they are proven. Where the store has no row of this target
+        yet, which it would put the zeros into, they go into one of their own."""
+        before_ms = batch.timestamp_ms - batch.interval_ms
+        since_ms = before_ms if self._down_since_ms is None else self._down_since_ms
+        proven = np.zeros(len(batch.layout.series), np.bool_)
+        proven[_REPORT:] = created_between(page, since_ms, batch.timestamp_ms)[labelled.kept]
+        if np.array_equal(proven, batch.layout.counters):
+            first = batch
+        else:
+            first = replace(batch, layout=Layout(batch.layout.series, proven))
+        if self._down_since_ms is None and proven.any():
+            bits = np.full(proven.size, ABSENT_BITS, np.uint64)
+            bits[proven] = 0
+            self.zeros = replace(first, timestamp_ms=before_ms, values=bits.view(np.float64))
+        return first
 
     def end(self, now_ms: int, interval_ms: int) -> Batch | None:
         """The last batch: everything ends, the report too. None when there never was one."""
@@ -135,8 +174,7 @@ class ScrapeTarget:
             bits[_REPORT:] = ABSENT_BITS
         return self._batch(bits.view(np.float64), interval_ms)
 
-    def _succeeded(self, page: Page, duration_s: float) -> Floats:
-        labelled = self._labelling.of(page)
+    def _succeeded(self, page: Page, labelled: Labelled, duration_s: float) -> Floats:
         kept = len(labelled.kept)
         values = np.empty(_REPORT + kept)
         added = labelled.added if self._live else kept

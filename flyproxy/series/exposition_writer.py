@@ -1,8 +1,9 @@
 """Metric families as text: Prometheus' 0.0.4 and OpenMetrics 1.0.
 
-The two disagree on three things, settled here. A counter whose name does not end in `_total` (all of Fly's) is a
-`counter` in 0.0.4 and `unknown` in OpenMetrics. OpenMetrics names a counter's family without `_total`. OpenMetrics
-wants bucket bounds as floats (`le="1.0"`), 0.0.4 gets them as they were given (`le="1"`).
+The two disagree on two things, settled here. A counter whose name does not end in `_total` (all of Fly's) is a
+`counter` in 0.0.4 and `unknown` in OpenMetrics. OpenMetrics names a counter's family without `_total`. Bucket bounds go
+out as they were given in both (`le="1"`): OpenMetrics would rather have `1.0`, but every reader takes either, and a
+Prometheus 2 that scrapes us must find the `le` that dashboards ask for.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -63,9 +64,8 @@ def openmetrics(families: Iterable[ExposedFamily]) -> bytes:
         if family.unit and name.endswith(f"_{family.unit}"):
             lines.append(f"# UNIT {name} {family.unit}")
         lines.append(f"# HELP {name} {_escaped(family.help)}")
-        labelled = _float_bound_block if kind == "histogram" else _label_block
         for sample in family.samples:
-            line = f"{sample.name}{labelled(sample.labels)} {number_text(sample.value)}"
+            line = f"{sample.name}{_label_block(sample.labels)} {number_text(sample.value)}"
             lines.append(line if sample.timestamp_ms is None else f"{line} {sample.timestamp_ms / 1000:.3f}")
     lines.append("# EOF\n")
     return "\n".join(lines).encode()
@@ -108,18 +108,6 @@ def _label_block(labels: Labels) -> str:
     if not labels:
         return ""
     return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in labels]) + "}"
-
-
-def _float_bound_block(labels: Labels) -> str:
-    return _label_block(tuple((name, _float_bound(value) if name == "le" else value) for name, value in labels))
-
-
-def _float_bound(bound: str) -> str:
-    try:
-        value = float(bound)
-    except ValueError:
-        return bound
-    return "+Inf" if value == float("inf") else repr(value)
 
 
 def _escaped(value: str) -> str:

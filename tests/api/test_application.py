@@ -212,11 +212,19 @@ async def test_a_removed_organizations_token_is_refused(api: Any) -> None:
     assert "not in the configuration any more" in await refusal(response, 403, "forbidden")
 
 
-async def test_damaged_tokens_are_no_reason_to_let_anybody_in(api: Any) -> None:
+async def test_damaged_tokens_are_no_reason_to_let_anybody_in(api: Any, caplog: pytest.LogCaptureFixture) -> None:
     headers = api.headers()
     api.tokens.path.write_text("damaged\n")
     response = await api.client.get(f"{api.url}{BASE}/labels", headers=headers)
-    assert "damaged" not in await refusal(response, 503, "unavailable")
+    await refusal(response, 401, "unauthorized")
+    api.tokens.path.unlink()
+    api.tokens.path.mkdir()
+    response = await api.client.get(f"{api.url}{BASE}/labels", headers=headers)
+    assert str(api.tokens.path) not in await refusal(response, 503, "unavailable")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{api.tokens.path}:1: not a token's record; take the line out",
+        f"cannot read {api.tokens.path}: it is not a file",
+    ]
 
 
 async def test_a_long_url_is_refused_with_the_mend(api: Any) -> None:

@@ -1,12 +1,13 @@
 """Tokens: minted once, hashed at rest, revoked, expired, and seen by a running proxy at once."""
 
+import os
 import stat
 import threading
 from pathlib import Path
 
 import pytest
 
-from flyproxy.api.tokens import TOKENS_MAX, Scope, TokenFile, TokenFileError
+from flyproxy.api.tokens import FILE_BYTES_MAX, TOKENS_MAX, Scope, TokenFile, TokenFileError
 from flyproxy.clock import ManualClock
 
 
@@ -107,16 +108,66 @@ def test_an_organization_must_be_a_name(tokens: TokenFile, slug: str) -> None:
         tokens.mint(slug, Scope.READ)
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["x", "{}", "[]", '{"id":"a","organization":"o","scope":"king","sha256":"' + "0" * 64 + '","created_ms":1}'],
-)
-def test_a_damaged_line_is_named(tokens: TokenFile, path: Path, line: str) -> None:
-    tokens.mint("personal", Scope.READ)
-    with path.open("a") as out:
-        out.write(line + "\n")
-    with pytest.raises(TokenFileError, match=r"tokens:2: not a token's record"):
-        tokens.check("anything")
+RECORD = '{"id":"a","organization":"o","scope":"read","sha256":"' + "0" * 64 + '","created_ms":1}'
+DAMAGED = [
+    "x",
+    "{}",
+    "[]",
+    "[" * 100_000,
+    "\0",
+    "\ufeff" + RECORD,
+    RECORD + RECORD,
+    RECORD[:40],
+    RECORD.replace("read", "king"),
+    RECORD.replace("0" * 64, "0" * 63),
+    RECORD.replace(":1}", ":1e999}"),
+    RECORD.replace(":1}", ":1000000000000000}"),
+    RECORD.replace(":1}", ':1,"expires_ms":"never"}'),
+    RECORD.replace(":1}", ':1,"expires_ms":-1}'),
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_line_lets_nobody_in_and_keeps_nobody_out(
+    tokens: TokenFile, path: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, later = tokens.mint("personal", Scope.READ), tokens.mint("personal", Scope.READ)
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{line}\n{second}\n")
+    for _ in range(2):
+        assert tokens.check(before) is not None
+        assert tokens.check(later) is not None
+        assert tokens.check("anything") is None
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}:2: not a token's record; take the line out"
+    ], "it is said once"
+    for writing in (tokens.list, lambda: tokens.mint("personal", Scope.READ), lambda: tokens.revoke(before)):
+        with pytest.raises(TokenFileError, match=r"tokens:2: not a token's record"):
+            writing()
+    assert line in path.read_text(), "nothing is written over what is not understood"
+
+
+def test_what_is_no_tokens_file_is_named(path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"\n" * (FILE_BYTES_MAX + 1))
+    with pytest.raises(TokenFileError, match="larger than 1048576 bytes"):
+        TokenFile(path, clock).check("anything")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(TokenFileError, match="not a file"):
+        TokenFile(path, clock).check("anything")
+    assert len(caplog.records) == 2, "the operator's log says why"
+
+
+def test_what_root_makes_is_the_folders_owners(tmp_path: Path, clock: ManualClock) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(tmp_path, 65534, 65534)
+    TokenFile(tmp_path / "tokens", clock).mint("personal", Scope.READ)
+    assert {(entry.name, entry.stat().st_uid) for entry in tmp_path.iterdir()} == {
+        ("tokens", 65534),
+        ("tokens.lock", 65534),
+    }
 
 
 def test_an_unreadable_place_is_named(tmp_path: Path, clock: ManualClock) -> None:

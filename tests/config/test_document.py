@@ -40,6 +40,48 @@ def test_a_wide_alias_bomb_is_stopped() -> None:
         read_document("\n".join(lines).encode(), "f", {})
 
 
+def test_a_bomb_of_merges_is_stopped() -> None:
+    keys = ", ".join(f"k{number}: 1" for number in range(1000))
+    text = f"a: &a {{{keys}}}\nb: {{<<: [{', '.join(['*a'] * 1000)}]}}\n"
+    with pytest.raises(ConfigError, match="with its aliases unfolded the file has more than 100000 values"):
+        read_document(text.encode(), "f", {})
+
+
+@pytest.mark.parametrize("text", ["a: &a {<<: *a}\n", "a: &a [*a]\n", "a: &a {b: *a}\n"])
+def test_what_holds_itself_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="with its aliases unfolded the file has more than 24 levels"):
+        read_document(text.encode(), "f", {})
+
+
+def test_what_was_merged_is_merged_on() -> None:
+    document = read_document(b"a: &a {x: 1, y: 1}\nb: &b {<<: *a, y: 2, z: 2}\nc: {<<: *b, z: 3}\n", "f", {})
+    assert isinstance(document.tree, dict)
+    assert document.tree["c"] == {"x": 1, "y": 2, "z": 3}
+    assert document.faults == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "place", "sentence"),
+    [
+        (b'a: "x\\U00110000"\n', (1, 8), "not valid YAML: an escape that stands for no character"),
+        (b'a:\n  "\\UFFFFFFFF"\n', (2, 6), "not valid YAML: an escape that stands for no character"),
+        (b"\xef\xbb\xbfa: b\nc: \xff\n", (2, 4), "the file is not UTF-8: byte 0xff"),
+        (b"a: b\0\n", (1, 5), "the character U+0000 is not allowed in YAML"),
+    ],
+)
+def test_what_is_no_character_is_refused_in_its_place(raw: bytes, place: tuple[int, int], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_document(raw, "f", {})
+    (fault,) = error.value.faults
+    assert ((fault.line, fault.column), fault.sentence) == (place, sentence)
+
+
+def test_half_a_surrogate_pair_is_no_value() -> None:
+    document = read_document(b'a: "\\ud83d"\n', "f", {})
+    assert document.tree == {"a": None}
+    assert document.faults[0].sentence.startswith("half a surrogate pair is no character")
+
+
 def test_all_that_does_not_stop_the_reading_is_gathered() -> None:
     document = read_document(b"a: ${X}\nb: !!int 3\na: 2\n? [k]\n: 1\n", "f", {})
     assert len(document.faults) == 4

@@ -71,6 +71,9 @@ def test_what_is_filled_in_is_not_filled_in_again() -> None:
 def test_filling_in_is_bounded() -> None:
     with pytest.raises(VariableError, match="longer than"):
         expand("${A}" * 100, {"A": "x" * (EXPANDED_CHARACTERS_MAX // 50)})
+    assert len(expand("${A}${A}", {"A": "x" * (EXPANDED_CHARACTERS_MAX // 2)})) == EXPANDED_CHARACTERS_MAX
+    with pytest.raises(VariableError, match="longer than"):  # 10 GB, were it built before it is measured
+        expand("${A}" * 100_000, {"A": "x" * 100_000})
 
 
 def test_what_was_got_is_named_shortly() -> None:

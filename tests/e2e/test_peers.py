@@ -184,13 +184,10 @@ async def until_equal(wanted: Any, found: Any) -> None:
     assert last == wanted
 
 
-def own_labels(metric: Mapping[str, str]) -> frozenset[tuple[str, str | float]]:
-    """Without what Prometheus adds: the job, and where a series has no `instance` of its own, the target's address.
-    `le` as a number: OpenMetrics wants it as 5.0, the text format and our API say 5."""
+def own_labels(metric: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """Without what Prometheus adds: the job, and where a series has no `instance` of its own, the target's address."""
     return frozenset(
-        (name, float(value) if name == "le" else value)
-        for name, value in metric.items()
-        if name != "job" and not (name == "instance" and ":" in value)
+        (name, value) for name, value in metric.items() if name != "job" and not (name == "instance" and ":" in value)
     )
 
 

@@ -3,6 +3,7 @@ import pytest
 from flyproxy.edge import faults
 from flyproxy.edge.forwarding import (
     OWNED,
+    REPLACED,
     SERVER,
     interim_head,
     is_event_stream,
@@ -15,7 +16,7 @@ from flyproxy.http1.limits import HeadLimits
 from flyproxy.http1.parser import request_parser, response_parser
 
 REQUESTS = request_parser(HeadLimits(), OWNED)
-RESPONSES = response_parser(HeadLimits())
+RESPONSES = response_parser(HeadLimits(), REPLACED)
 SUFFIX = suffix_template(8080, "ord") % (b"192.0.2.7", b"192.0.2.7")
 TRACE = b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00"
 
@@ -75,8 +76,8 @@ def test_an_upgrade_goes_on() -> None:
 def test_the_client_is_told_who_answered_and_under_which_id() -> None:
     head = answered(b"HTTP/1.1 200 Fine\r\nserver: gunicorn\r\nX-Own: 1\r\nVia: 1.1 app\r\nContent-Length: 3\r\n\r\n")
     assert head == (
-        b"HTTP/1.1 200 Fine\r\nX-Own: 1\r\nVia: 1.1 app\r\nContent-Length: 3\r\nServer: " + SERVER + b"\r\n"
-        b"Via: 1.1 flyproxy\r\nFly-Request-Id: 01X-ord\r\n\r\n"
+        b"HTTP/1.1 200 Fine\r\nX-Own: 1\r\nVia: 1.1 app\r\nServer: " + SERVER + b"\r\n"
+        b"Via: 1.1 flyproxy\r\nFly-Request-Id: 01X-ord\r\nContent-Length: 3\r\n\r\n"
     )
 
 

@@ -8,6 +8,7 @@ from flyproxy.http1.limits import HeadLimits
 from flyproxy.http1.parser import (
     LINE_BYTES_REMEMBERED,
     LINES_REMEMBERED,
+    REMEMBERED_ONE_IN,
     CachedRequestParser,
     CachedResponseParser,
     StrictRequestParser,
@@ -66,11 +67,53 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parser_module, "LINES_REMEMBERED", 10)
     parser = CachedRequestParser(LIMITS, OWNED)
     for number in range(25):
-        head = parser.parse(_head(b"Host: a", b"X-Request-Id: %d" % number))
+        head = parser.parse(_head(b"Host: a", b"X-Id-%d: 1" % number))
         assert head is not None
-        assert head.lines == [b"X-Request-Id: %d" % number]
+        assert head.lines == [b"X-Id-%d: 1" % number]
         assert parser.statistics()["lines_remembered"] <= 10
     assert parser.statistics()["memory_emptied"] == 2
+
+
+def test_the_memories_of_names_and_status_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parser_module, "NAMES_REMEMBERED", 10)
+    monkeypatch.setattr(parser_module, "STATUS_LINES_REMEMBERED", 10)
+    parser = CachedResponseParser(LIMITS)
+    for number in range(25):
+        head = parser.parse(b"HTTP/1.1 200 %d\r\nX-Id-%d: 1\r\n\r\n" % (number, number), b"GET")
+        assert head is not None
+        assert (head.status, head.reason, head.lines) == (200, b"%d" % number, [b"X-Id-%d: 1" % number])
+        assert len(parser._names) <= 10
+        assert len(parser._status_lines) <= 10
+    assert parser.statistics()["memory_emptied"] == 4
+
+
+def test_values_that_never_come_again_hardly_fill_the_memory_and_those_that_do_get_in() -> None:
+    parser = CachedRequestParser(LIMITS, OWNED)
+    for number in range(80):
+        assert parser.parse(_head(b"Host: a", b"X-Request-Id: %d" % number)) is not None
+    assert parser.statistics()["lines_remembered"] <= 2 + 80 // REMEMBERED_ONE_IN
+    for _ in range(REMEMBERED_ONE_IN):
+        assert parser.parse(_head(b"Host: a", b"X-Request-Id: again")) is not None
+    assert b"X-Request-Id: again" in parser._passing
+
+
+@pytest.mark.parametrize("line", [b"Accept", b"Accept ", b"Accept : a", b"Accept: \x00", b"Accept: a\rb", b"Accept:\n"])
+def test_a_known_name_excuses_nothing(line: bytes) -> None:
+    parser = CachedRequestParser(LIMITS, OWNED)
+    for _ in range(2 * REMEMBERED_ONE_IN):
+        assert parser.parse(_head(b"Host: a", b"Accept: b")) is not None
+        with pytest.raises(HttpFault) as cached:
+            parser.parse(_head(b"Host: a", line))
+        with pytest.raises(HttpFault) as strict:
+            StrictRequestParser(LIMITS, OWNED).parse(_head(b"Host: a", line))
+        assert cached.value.reason == strict.value.reason
+
+
+def test_dropped_headers_do_not_go_on() -> None:
+    for make in (StrictResponseParser, CachedResponseParser):
+        head = make(LIMITS, frozenset((b"server",))).parse(b"HTTP/1.1 200 OK\r\nsErver: x\r\nA: b\r\n\r\n", b"GET")
+        assert head is not None
+        assert head.lines == [b"A: b"]
 
 
 def test_a_remembered_line_is_still_counted_against_its_like() -> None:

@@ -25,7 +25,7 @@ class Telling:
     async def append(self, batches: Sequence[Batch]) -> None:
         self.handed.append(batches)
 
-    async def update(self, *targets: Target, interval_s: float = 15.0) -> None:
+    async def update(self, *targets: Target, interval_s: float = 15.0, first_zero: bool = True) -> None:
         telemetry = Telemetry(
             host="",
             port=0,
@@ -38,7 +38,7 @@ class Telling:
             query_memory_bytes=1,
             query_samples=1,
             query_concurrency=1,
-            first_zero=True,
+            first_zero=first_zero,
             promql_mode="prometheus3",
             metricsql=True,
             organizations=("personal",),
@@ -154,3 +154,15 @@ async def test_the_beat_comes_by_itself_at_multiples_of_the_interval(own: Any, p
     await telling.manager.stop()
     assert first.timestamp_ms % 20 == second.timestamp_ms % 20 == 0
     assert second.timestamp_ms > first.timestamp_ms
+
+
+@pytest.mark.parametrize("first_zero", [True, False])
+async def test_the_zeros_of_a_first_page_go_before_it_unless_switched_off(
+    telling: Telling, peer: Any, first_zero: bool
+) -> None:
+    await telling.update(peer.target(), first_zero=first_zero)
+    beat_ms = telling.clock.now_ms() + 15_000
+    peer.page(f"# TYPE a counter\na_total 3\na_created {beat_ms / 1000 - 5}\n")
+    await telling.manager.beat(beat_ms)
+    times = [batch.timestamp_ms for batch in telling.handed[0]]
+    assert times == ([beat_ms - 15_000, beat_ms] if first_zero else [beat_ms])

@@ -172,3 +172,49 @@ def test_several_endpoints_of_an_instance_are_told_apart(peer: Any) -> None:
     target = peer.target(endpoints=2)
     assert forced_labels(target)["endpoint"] == f":{peer.port}/metrics"
     assert target_name(target) == f"scrape/hello/3d8d9e27b24e89:{peer.port}/metrics"
+
+
+def counters(batch: Batch) -> list[str]:
+    """The names of what the store may give a zero to."""
+    names = [label_value(labels, "__name__") for labels in batch.layout.series]
+    return [name for name, counter in zip(names, batch.layout.counters.tolist(), strict=True) if counter]
+
+
+async def test_what_was_there_on_the_first_page_is_not_called_new(scraping: Scraping) -> None:
+    """Nor is it after a scrape that failed: the app may have run for years, only its page was not there."""
+    page = "# TYPE a counter\na 1000000\n"
+    await scraping.scrape("no", status="500 Internal Server Error")
+    first = await scraping.scrape(page)
+    assert (counters(first), scraping.target.zeros) == ([], None)
+    second = await scraping.scrape(page + 'a{code="500"} 1\n')
+    assert counters(second) == ["a", "a"]
+
+
+async def test_a_layout_is_the_same_object_from_the_second_page_on(scraping: Scraping) -> None:
+    first, second, third = [await scraping.scrape("# TYPE a counter\na 1\n") for _ in range(3)]
+    assert first.layout.series == second.layout.series
+    assert (counters(first), counters(second)) == ([], ["a"])
+    assert third.layout is second.layout
+
+
+async def test_a_counter_created_since_the_beat_before_began_with_a_zero_there(scraping: Scraping) -> None:
+    created = scraping.clock.now_ms() / 1000 + 5
+    page = f"# TYPE a counter\na_total 3\n# TYPE b counter\nb_total 7\na_created {created}\n"
+    batch = await scraping.scrape(page)
+    zeros = scraping.target.zeros
+    assert zeros is not None
+    assert zeros.layout is batch.layout
+    assert zeros.timestamp_ms == batch.timestamp_ms - INTERVAL_MS
+    assert {name: value for name, value in told(zeros).items() if value != "absent"} == {"a_total": 0.0}
+    assert counters(batch) == ["a_total"]
+    await scraping.scrape(page)
+    assert scraping.target.zeros is None
+
+
+async def test_a_counter_created_while_the_target_was_down_is_new(scraping: Scraping) -> None:
+    """The store has rows of this target, so it puts the zero there itself."""
+    await scraping.scrape("no", status="503 Service Unavailable")
+    created = scraping.clock.now_ms() / 1000 + 5
+    await scraping.scrape()
+    batch = await scraping.scrape(f"# TYPE a counter\na_total 3\na_created {created}\n")
+    assert (counters(batch), scraping.target.zeros) == (["a_total"], None)
