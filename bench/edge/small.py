@@ -5,10 +5,17 @@ Proxies share CPU 0 one after the other; wrk and the upstream nginx share CPU 1.
 time (user and system, from /proc) per request; requests/s is bounded by the load generator. Peers take turns, medians
 of the rounds.
 
+`--varied` gives every request its own Cookie, Referer and X-Request-Id, so that nothing remembered of lines flatters.
+`--awake` holds /dev/cpu_dma_latency open while it measures, so that an idle CPU polls: otherwise a proxy that is slower
+than the load generator also pays for waking the generator and the upstream, about 8 us a request on a virtual machine,
+which no proxy pays to a peer behind a network card. Needs root.
+
     python bench/edge/small.py [--rounds 3] [--seconds 1] [--json FILE] [--loop asyncio] [--new-connections]
+                               [--varied] [--awake] [--nginx]
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 PROXY_CPU, LOAD_CPU = "0", "1"
@@ -35,10 +43,17 @@ HEADERS = {
 }
 SCRIPT = """
 local n = 0
+local headers = {%s}
 request = function()
   n = n + 1
-  return wrk.format("GET", "/path/to/resource?item=" .. n, {%s})
+  %s
+  return wrk.format("GET", "/path/to/resource?item=" .. n, headers)
 end
+"""
+VARY = """
+  headers["Cookie"] = string.format("session=%08x%08x%08x%08x; theme=dark", n, math.random(2^31), n * 7, n * 13)
+  headers["Referer"] = "http://hello.test/some/page/" .. n
+  headers["X-Request-Id"] = string.format("%08x%08x%08x%08x", math.random(2^31), n, math.random(2^31), n)
 """
 
 
@@ -116,11 +131,23 @@ def flyproxy(folder: Path, port: int, upstream: int, loop: str) -> "subprocess.P
     return start(PROXY_CPU, sys.executable, str(worker), str(folder), str(port), str(upstream), loop)
 
 
-def load(folder: Path, port: int, seconds: float, new_connections: bool) -> int:
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """No CPU sleeps while this lasts (the kernel's PM QoS interface; it ends with the descriptor)."""
+    with open("/dev/cpu_dma_latency", "wb", buffering=0) as latency:
+        latency.write(bytes(4))
+        yield
+
+
+def load(folder: Path, port: int, seconds: float, new_connections: bool, varied: bool) -> int:
     headers = dict(HEADERS, Connection="close") if new_connections else HEADERS
     script = folder / "load.lua"
     script.write_text(
-        SCRIPT % ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items())
+        SCRIPT
+        % (
+            ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()),
+            VARY if varied else "",
+        )
     )
     output = subprocess.run(
         ["taskset", "-c", LOAD_CPU, "wrk", "-t1", "-c64", f"-d{max(1, round(seconds))}s", "-s", str(script), "-H",
@@ -140,12 +167,14 @@ def main() -> None:
     parser.add_argument("--loop", default="uvloop")
     parser.add_argument("--nginx", action="store_true")
     parser.add_argument("--new-connections", action="store_true")
+    parser.add_argument("--varied", action="store_true")
+    parser.add_argument("--awake", action="store_true")
     asked = parser.parse_args()
     missing = [program for program in ("haproxy", "nginx", "wrk", "taskset") if shutil.which(program) is None]
     if missing:
         raise SystemExit(f"needs {', '.join(missing)}")
     running: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, awake() if asked.awake else contextlib.nullcontext():
         folder = Path(name)
         upstream = free_port()
         ports = {peer: free_port() for peer in ("haproxy", "flyproxy", *(["nginx"] if asked.nginx else []))}
@@ -165,7 +194,7 @@ def main() -> None:
             for _ in range(asked.rounds):
                 for peer, process in peers.items():
                     before, begun = cpu_seconds(process.pid), time.monotonic()
-                    requests = load(folder, ports[peer], asked.seconds, asked.new_connections)
+                    requests = load(folder, ports[peer], asked.seconds, asked.new_connections, asked.varied)
                     rounds[peer].append((cpu_seconds(process.pid) - before) / requests * 1e6)
                     rates[peer].append(requests / (time.monotonic() - begun))
         finally:

@@ -52,7 +52,9 @@ class ApiClient:
     async def ask(self, path: str, parameters: Mapping[str, str]) -> ApiResult:
         """POST a form to one endpoint, as "query_range". Raises ApiClientError with the server's own sentence."""
         try:
-            async with self._session.post(self._prefix + path, data=dict(parameters)) as response:
+            async with self._session.post(
+                self._prefix + path, data=dict(parameters), allow_redirects=False
+            ) as response:
                 return _result(response.status, await _bounded_body(response))
         except TimeoutError:
             raise ApiClientError("no answer in time") from None
@@ -81,4 +83,4 @@ def _result(status: int, body: bytes) -> ApiResult:
         raise ApiClientError(f"status {status}, and not an answer of a Prometheus API", status) from None
     if said != "success":
         raise ApiClientError(str(answer.get("error", "no reason given")), status, str(answer.get("errorType", "")))
-    return ApiResult(answer.get("data"), tuple(answer.get("warnings", ())), tuple(answer.get("infos", ())))
+    return ApiResult(answer.get("data"), tuple(answer.get("warnings") or ()), tuple(answer.get("infos") or ()))

@@ -71,7 +71,11 @@ def query(
         raise click.ClickException(_said(str(fault), expression)) from None
     for note in (*result.warnings, *result.infos):
         click.echo(f"note: {note}", err=True)
-    click.echo(formatted(result, output), nl=False)
+    try:
+        text = formatted(result, output)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        raise click.ClickException("the answer is not one to a query; is --url a Prometheus API?") from None
+    click.echo(text, nl=False)
 
 
 def _question(

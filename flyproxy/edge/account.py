@@ -19,8 +19,8 @@ class Account:
 
     __slots__ = (
         "_door", "_duration_ns", "_fault", "_head", "_instance", "_instance_id", "_instance_ns", "_reported",
-        "_request_id", "_route", "_sent_ns", "_started_ns", "_started_us", "_status", "_streaming", "_upstream", "_why", "_worker",
-        "bytes_in", "bytes_out", "bytes_sent",
+        "_request_id", "_route", "_sent_ns", "_started_ns", "_started_us", "_status", "_streaming", "_upstream",
+        "_why", "_worker", "bytes_in", "bytes_out", "bytes_sent",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, door: Doorway, route: Route, head: RequestHead, started_ns: int) -> None:
@@ -47,8 +47,8 @@ class Account:
         self._why: str | None = None
         self._streaming = False
         """Counted at its head: from now on only bytes are reported."""
-        self._reported = (0, 0, 0, 0)
-        """Bytes in, out, to and from the instance, as far as they were counted."""
+        self._reported: tuple[int, int, int, int]
+        """Of a streaming one: bytes in, out, to and from the instance, as far as they were counted."""
         self._duration_ns = 0
         self._instance_ns: int | None = None
 

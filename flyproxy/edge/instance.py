@@ -69,12 +69,9 @@ class Instance:
 
     async def _dial(self, waiter: Waiter) -> None:
         worker = self._worker
-        begun_ns = worker.monotonic_ns()
+        upstream = UpstreamConnection(worker, self.pool, self.recorder, worker.monotonic_ns())
         try:
-            async with asyncio.timeout(worker.connect_s):
-                _, upstream = await worker.loop.create_connection(
-                    lambda: UpstreamConnection(worker, self.pool, self.recorder, begun_ns), self.host, self.port
-                )
+            await self._connect(upstream)
         except TimeoutError:
             worker.process.limit_reached("connect_timeout")
             fault, why = faults.CONNECT_TIMEOUT, f"no connection within {worker.connect_s:g} s"
@@ -85,6 +82,15 @@ class Instance:
                 upstream.abort()
             return
         self._tell(waiter, lambda: waiter.dial_failed(fault, f"{self.address}: {why}"))
+
+    async def _connect(self, upstream: UpstreamConnection) -> None:
+        try:
+            async with asyncio.timeout(self._worker.connect_s):
+                await self._worker.loop.create_connection(lambda: upstream, self.host, self.port)
+        except BaseException:
+            # cancelled between its opening and our knowing: uvloop closes the socket then, and tells nobody
+            upstream.connection_lost(None)
+            raise
 
     def _tell(self, waiter: Waiter, news: Callable[[], None]) -> bool:
         """Nobody awaits the task: what goes wrong here would leave the waiter waiting."""

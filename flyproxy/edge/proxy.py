@@ -424,7 +424,7 @@ class Exchange(Account):
         if self._over:
             return
         ended_ns = self._client.ended_ns
-        if not self._answer_begun or (ended_ns and not self._seen and not self._streaming):
+        if not self._answer_begun or (ended_ns and not (self._seen or self._streaming or self._fault)):
             self._status = CLIENT_CLOSED_REQUEST
         self._drop_instance()
         self._why = self._why or "the client left"

@@ -2,7 +2,7 @@
 
 A request id is a ULID: 48 bits of milliseconds and 80 of chance in Crockford's base 32. The specification lets ids of
 one millisecond count up, so only the last 20 bits move from request to request; the 60 before them, and where the count
-begins, are drawn anew every second and whenever the count wraps. Trace contexts are cut from chance drawn in batches.
+begins, are drawn anew every second and whenever the count wraps. Trace contexts are made in batches, from one draw each.
 Ids are names, not secrets: nothing may be believed because somebody knows one.
 """
 
@@ -13,8 +13,8 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [(a + b).encode() for a in _ALPHABET for b in _ALPHABET]
 _COUNTER_MAX = 1 << 20
 _TRACE_DIGITS = 32 + 16
-_TRACE_BATCH = 256
-"""Trace contexts chance is drawn for at once."""
+TRACE_CONTEXTS_DRAWN = 64
+"""Trace contexts made at once: ahead of the requests that need them."""
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -32,8 +32,7 @@ class RequestIds:
         self._second = -1
         self._time_stem = self._chance_stem = self._stem = b""
         self._counter = _COUNTER_MAX
-        self._chance = b""
-        self._chance_used = 0
+        self._contexts: list[bytes] = []
 
     def ulid(self, unix_ms: int) -> bytes:
         """26 characters, larger than every one before within the same millisecond."""
@@ -44,12 +43,9 @@ class RequestIds:
 
     def traceparent(self) -> bytes:
         """A new W3C trace context, not sampled."""
-        begin = self._chance_used
-        end = self._chance_used = begin + _TRACE_DIGITS
-        if end > len(self._chance):
+        if not self._contexts:
             self._draw()
-            begin, end = 0, _TRACE_DIGITS
-        return b"00-%b-%b-00" % (self._chance[begin : begin + 32], self._chance[begin + 32 : end])
+        return self._contexts.pop()
 
     def _renew(self, unix_ms: int) -> int:
         """Another millisecond, or no count left: the stem anew; returns the count to go on with."""
@@ -65,10 +61,13 @@ class RequestIds:
         return self._counter
 
     def _draw(self) -> None:
-        """Chance for many trace contexts; no 16 digits in a row are all zero, as no id may be."""
-        digits = _TRACE_BATCH * _TRACE_DIGITS
-        self._chance = (b"%0*x" % (digits, self._getrandbits(4 * digits))).replace(b"0" * 16, b"0" * 15 + b"1")
-        self._chance_used = _TRACE_DIGITS
+        """Trace contexts from one draw; no 16 digits in a row are all zero, as no id may be."""
+        size = TRACE_CONTEXTS_DRAWN * _TRACE_DIGITS
+        digits = (b"%0*x" % (size, self._getrandbits(4 * size))).replace(b"0" * 16, b"0" * 15 + b"1")
+        self._contexts = [
+            b"00-%b-%b-00" % (digits[begin : begin + 32], digits[begin + 32 : begin + _TRACE_DIGITS])
+            for begin in range(0, size, _TRACE_DIGITS)
+        ]
 
 
 def is_traceparent(value: bytes) -> bool:

@@ -234,6 +234,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         worker = self._worker
+        if self not in worker.upstreams:
+            return
         worker.upstreams.discard(self)
         worker.stalled.pop(self, None)
         self._pool.remove(self)

@@ -9,6 +9,7 @@ from flyproxy.http1.fields import (
     CLOSE,
     CONNECTION,
     CONTENT_LENGTH_KIND,
+    DROP,
     EXPECT,
     HOST,
     KEEP_ALIVE,
@@ -140,6 +141,8 @@ def settle_response(
     options = 0
     for field in fields:
         kind = field.kind
+        if kind == DROP:
+            continue
         if kind == CONTENT_LENGTH_KIND:
             if content_length >= 0:
                 raise HttpFault(400, "two Content-Length headers")
@@ -161,7 +164,8 @@ def settle_response(
     has_body = status >= 200 and status not in _BODILESS and request_method != b"HEAD"
     keep_alive = not options & CLOSE and (minor == 1 or bool(options & KEEP_ALIVE))
     if has_body:
-        keep_alive = keep_alive and (content_length >= 0 or coding is not None)
+        if content_length < 0 and coding is None:
+            keep_alive = False
         upgrade = None
     elif status < 200 or status == 204:
         if coding is not None or content_length > 0:

@@ -9,13 +9,15 @@ header line by itself, the lines against each other. So the fault that is told d
             spelled, is looked up: if such lines go on, only the value's characters are left to check. Any other line
             is read as Strict does. Clients send the same lines, and the same names, again and again. The default.
 
-Measured (bench/http1_parse.py, 623 bytes, ten header lines): @@MEASURED@@
+Measured (bench/http1_parse.py, 623 bytes, ten header lines): 11.6 µs strict; cached 2.6 when all lines are known, 3.7
+when two of them and the target are new each time, 6.3 when all but Host are; h11 28, httptools 1.7.
 Worst case: every name new. Then each line costs its pattern and two insertions; a memory is emptied when full, so it
 never holds more than LINES_REMEMBERED * LINE_BYTES_REMEMBERED bytes of lines. Secrets are never remembered.
 
 Called again with a longer buffer until the head is there: parsers keep nothing about a connection, one serves all.
 """
 
+from itertools import filterfalse
 from typing import Protocol
 
 from flyproxy.http1.faults import HttpFault
@@ -130,6 +132,7 @@ class _CachedLines:
         self._reader = FieldReader(limits, owned, request=request, dropped=dropped)
         self._passing: set[bytes] = set()
         """Lines that go on as they are."""
+        self._passes = self._passing.__contains__
         self._verdicts: dict[bytes, Field] = {}
         """Lines that somebody has to look at."""
         self._names: dict[bytes, bool] = {}
@@ -238,8 +241,7 @@ class CachedRequestParser(_CachedLines):
             minor, authority = int(digit == b"1"), None
             if method not in EVERYDAY_METHODS:
                 check_method(method)
-        passing = self._passing
-        fields = self._sort_out(lines, [line for line in lines if line not in passing])
+        fields = self._sort_out(lines, list(filterfalse(self._passes, lines)))
         return settle_request(method, target, minor, authority, lines, fields, size)
 
 
@@ -295,8 +297,7 @@ class CachedResponseParser(_CachedLines):
             if size > self._small_bytes or len(lines) > self._header_count:
                 check_bounds(head, len(first), size, self._limits)
             status, reason, minor = self._status_lines.get(first) or self._learn_status_line(first)
-            passing = self._passing
-            fields = self._sort_out(lines, [line for line in lines if line not in passing])
+            fields = self._sort_out(lines, list(filterfalse(self._passes, lines)))
             return settle_response(status, reason, minor, lines, fields, size, request_method)
         except HttpFault as fault:
             raise HttpFault(502, fault.reason, fault.limit) from None

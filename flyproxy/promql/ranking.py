@@ -85,9 +85,7 @@ def _ranks(values: Floats, present: Bools, codes: Codes, *, largest: bool) -> Fl
     return np.where(present, ranks, np.inf)
 
 
-def quantiles(
-    matrix: Matrix, codes: Codes, groups: list[Labels], q: Floats, checkpoint: Callable[[], None]
-) -> Matrix:
+def quantiles(matrix: Matrix, codes: Codes, groups: list[Labels], q: Floats, checkpoint: Callable[[], None]) -> Matrix:
     """quantile(q [steps], ...) of every group."""
     values = np.full((len(groups), q.size), np.nan)
     present = np.zeros((len(groups), q.size), dtype=np.bool_)

@@ -212,9 +212,9 @@ def _cut(text: str) -> tuple[list[str], list[str], list[str]]:
 
 
 def _numbers(words: list[str]) -> Floats | None:
-    """None when one is no number. Python reads more than the format has: `1_000`, digits of other scripts."""
+    """None when one is no number. Python reads more than the format has: `1_000`, digits of other scripts, blanks."""
     joined = "".join(words)
-    if "_" in joined or not joined.isascii():
+    if "_" in joined or not joined.isascii() or not joined.isprintable():
         return None
     try:
         return np.array(list(map(float, words)), dtype=np.float64)

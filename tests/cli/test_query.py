@@ -171,6 +171,12 @@ def test_wrong_usage_is_told(proxy: Runtime, printed: Callable[..., str], argume
     assert expected in printed("x", *arguments, code=2)
 
 
+@pytest.mark.parametrize("data", [b"[]", b"{}", b"null", b'{"resultType":"vector","result":[1]}'])
+def test_an_answer_to_something_else_is_told(proxy: Runtime, printed: Callable[..., str], data: bytes) -> None:
+    proxy.answer = QueryAnswer(200, b'{"status":"success","data":%s}' % data)
+    assert "not one to a query" in printed("x", code=1)
+
+
 def test_nobody_there_is_told(proxy: Runtime, printed: Callable[..., str]) -> None:
     shown = printed("x", "--url", "http://127.0.0.1:1", "--token", "t", code=1)
     assert "nobody answers at 127.0.0.1:1" in shown

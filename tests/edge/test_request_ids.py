@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 
-from flyproxy.edge.request_ids import RequestIds, base32, is_traceparent
+from flyproxy.edge.request_ids import TRACE_CONTEXTS_DRAWN, RequestIds, base32, is_traceparent
 
 
 def test_ids_are_26_characters_and_grow_with_time() -> None:
@@ -33,6 +33,21 @@ def test_base32_is_crockfords() -> None:
 def test_a_new_traceparent_is_one_even_from_no_chance_at_all() -> None:
     assert is_traceparent(RequestIds(lambda bits: 0).traceparent())
     assert is_traceparent(RequestIds(Random(2).getrandbits).traceparent())
+
+
+def test_no_two_trace_contexts_are_the_same_and_all_are_ones() -> None:
+    ids = RequestIds(Random(3).getrandbits)
+    made = [ids.traceparent() for _ in range(3 * TRACE_CONTEXTS_DRAWN)]
+    assert len(set(made)) == len(made)
+    assert all(is_traceparent(one) for one in made)
+    assert all(is_traceparent(RequestIds(lambda bits: 1 << bits - 1).traceparent()) for _ in range(2))
+
+
+def test_ids_of_one_second_share_their_chance_and_still_differ() -> None:
+    ids = RequestIds(Random(4).getrandbits)
+    made = [ids.ulid(unix_ms) for unix_ms in (1_000, 1_001, 1_001, 1_000, 5_000)]
+    assert len(set(made)) == len(made)
+    assert [one[:10] for one in made] == [base32(unix_ms, 10) for unix_ms in (1_000, 1_001, 1_001, 1_000, 5_000)]
 
 
 @pytest.mark.parametrize(

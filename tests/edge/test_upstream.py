@@ -221,3 +221,27 @@ async def test_when_every_instance_refuses_the_client_is_told_soon(house: House,
     assert b"Flyproxy-Error: PC07\r\n" in head
     assert house.metric("flyproxy_limit_reached_total", limit="retries") == 1
     assert house.balanced()
+
+
+async def test_a_dial_given_up_at_any_moment_leaves_nothing_open(house: House) -> None:
+    """uvloop tells nobody of a connection whose dial is cancelled between its opening and our knowing."""
+    await house.open(house.app("hello", await house.upstream()))
+    server = house.server
+    (instance,) = server._generation.instances.values()
+
+    class Nobody:
+        def dialled(self, upstream: Any) -> None:
+            upstream.abort()
+
+        def dial_failed(self, fault: Any, why: str) -> None: ...
+
+        def fail(self, fault: Any, why: str) -> None: ...
+
+    for turns in range(10):
+        for _ in range(5):
+            task = instance.dial(Nobody())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+    await house.settle(lambda: server.statistics()["upstream_connections"] == 0)
+    assert house.metric("fly_app_tcp_connects_count") == house.metric("fly_app_tcp_disconnects_count")

@@ -40,9 +40,7 @@ class Boot:
         store = StoreThread(self.own)
         self.stores.append(store)
         await store.open(self.store_path, first_zero=True, retention_s=86_400.0)
-        return OwnBeat(
-            Snapshot(str(self.run_dir), interval_ms=INTERVAL_MS), store, self.run_dir, "boot", self.clock
-        )
+        return OwnBeat(Snapshot(str(self.run_dir), interval_ms=INTERVAL_MS), store, self.run_dir, "boot", self.clock)
 
     def count(self, requests: int) -> None:
         self.edge.transferred(requests, 0)

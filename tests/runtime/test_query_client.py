@@ -210,9 +210,7 @@ async def test_no_worker_at_all_is_not_ready(tmp_path: Path) -> None:
     nobody.close()
 
 
-async def test_nothing_stays_open(
-    worker: ScriptedWorker, process: "subprocess.Popen[bytes]", until: Until
-) -> None:
+async def test_nothing_stays_open(worker: ScriptedWorker, process: "subprocess.Popen[bytes]", until: Until) -> None:
     before = len(os.listdir("/proc/self/fd"))
     worker.pid, worker.threaded = process.pid, False
     for _ in range(5):

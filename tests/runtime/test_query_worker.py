@@ -83,9 +83,7 @@ async def test_before_there_is_a_store_the_answer_says_so_and_afterwards_it_answ
     assert (status, words["data"]["result"][0]["value"][1]) == (200, "5000")
 
 
-async def test_rows_that_came_since_are_seen_and_other_organizations_never(
-    client: QueryClient, store: Writer
-) -> None:
+async def test_rows_that_came_since_are_seen_and_other_organizations_never(client: QueryClient, store: Writer) -> None:
     assert (await ask(client, "max(a_total)"))[1]["data"]["result"][0]["value"][1] == "100"
     store.append([Batch("acme", "x", 100_000, LAYOUT, np.full(SERIES, 7.0), 1000)])
     store.append([Batch("personal", "x", 101_000, LAYOUT, np.full(SERIES, 999.0), 1000)])

@@ -84,7 +84,7 @@ def test_openmetrics_to_the_letter() -> None:
         'fly_app_connect_time_seconds_bucket{app="hello",le="0.005"} 1\n'
         'fly_app_connect_time_seconds_bucket{app="hello",le="0.5"} 1\n'
         'fly_app_connect_time_seconds_bucket{app="hello",le="1"} 3\n'
-        'fly_app_connect_time_seconds_bucket{app="hello",le="120.0"} 3\n'
+        'fly_app_connect_time_seconds_bucket{app="hello",le="120"} 3\n'
         'fly_app_connect_time_seconds_bucket{app="hello",le="+Inf"} 4\n'
         'fly_app_connect_time_seconds_sum{app="hello"} 150.25\n'
         'fly_app_connect_time_seconds_count{app="hello"} 4\n'
