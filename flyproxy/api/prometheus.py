@@ -3,14 +3,14 @@
 import asyncio
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from aiohttp.multipart import BodyPartReader
 
 import flyproxy
 from flyproxy.api.access import organization_grant
-from flyproxy.api.admission import Admission
+from flyproxy.api.admission import Admission, Seats
 from flyproxy.api.faults import ApiFault, bad_data
 from flyproxy.api.parameters import BODY_BYTES_MAX, Parameters, body_pairs, form_pairs
 from flyproxy.api.ports import Ports, QueryRequest
@@ -45,6 +45,7 @@ class PrometheusHandlers:
         self._tokens = tokens
         self._clock = clock
         self._admission = Admission(lambda: telemetry().query_concurrency)
+        self._seats = Seats(lambda: telemetry().query_workers)
 
     def routes(self) -> list[web.RouteDef]:
         base = "/prometheus/{organization}"
@@ -164,9 +165,15 @@ class PrometheusHandlers:
         return parameters.timeout_s(self._telemetry().query_timeout_s)
 
     async def _answered(self, question: QueryRequest) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + question.timeout_s
+        organization = question.organization
         try:
-            async with asyncio.timeout(question.timeout_s + GRACE_S), self._admission.turn(question.organization):
-                answer = await self._ports.query.ask(question)
+            async with asyncio.timeout_at(deadline) as waiting, self._admission.turn(organization):
+                async with self._seats.taken(organization):
+                    waiting.reschedule(deadline + GRACE_S)
+                    left_s = max(0.001, deadline - loop.time())
+                    answer = await self._ports.query.ask(replace(question, timeout_s=left_s))
         except TimeoutError:
             raise ApiFault(
                 503,

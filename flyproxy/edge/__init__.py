@@ -18,7 +18,7 @@ dechunk      chunked bytes for HTTP/1.0 clients (pure)
 faults       what went wrong, whose fault it is, what the client reads (pure)
 passthrough  raw TCP doors' connections
 flow         one direction of one of them: copied, then spliced
-wire         half a close, and a close that says it is a failure
+wire         half a close, a close that says it is a failure, what became of bytes sent
 worker       what all connections of the process share, and the ticker that keeps their deadlines
 access_log   one line a request, never blocking
 """

@@ -30,7 +30,7 @@ _NAMES = ("head", "counted", "chunked", "busy", "tunnel", "linger", "closed")
 
 LINGER_NS = 2_000_000_000
 """How long a client may go on sending what nobody reads, after its last answer, nanoseconds."""
-HALF_CLOSED_NS = 2_000_000_000
+HALF_CLOSED_NS = 1_000_000_000
 """How long the answer to a client that sends no more may take to begin, or to go on, nanoseconds: it may have left."""
 EMPTY_LINES_BYTES = 4
 """Of a buffer that holds nothing but empty lines."""

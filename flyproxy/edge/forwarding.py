@@ -86,21 +86,13 @@ def request_head(
         framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif head.te_trailers:
         framing += b"Connection: TE\r\nTE: trailers\r\n"
-    return request_head_bytes(
-        head.method,
-        head.target,
-        host,
-        head.lines,
-        framing,
-        suffix,
-        b"Fly-Request-Id: ",
-        request_id,
-        b"\r\nX-Request-Start: t=%d\r\nFly-Traceparent: " % start_us,
+    ours = b"\r\nX-Request-Start: t=%d\r\nFly-Traceparent: %b\r\nTraceparent: %b\r\n\r\n" % (
+        start_us,
         traceparent,
-        b"\r\nTraceparent: ",
         traceparent,
-        b"\r\n",
     )
+    ending = (framing, suffix, b"Fly-Request-Id: ", request_id, ours)
+    return request_head_bytes(head.method, head.target, host, head.lines, ending)
 
 
 _OURS = b"Server: %b\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: " % SERVER
@@ -132,7 +124,7 @@ def response_head(
         framing += b"Connection: close\r\n"
     elif keep_alive_said:
         framing += b"Connection: keep-alive\r\n"
-    return response_head_bytes(head.status, head.reason, head.lines, _OURS, request_id, framing, body=body)
+    return response_head_bytes(head.status, head.reason, head.lines, (_OURS, request_id, framing, b"\r\n", body))
 
 
 def is_event_stream(lines: list[bytes]) -> bool:

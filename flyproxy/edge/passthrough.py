@@ -18,6 +18,7 @@ from flyproxy.edge.faults import Blame, Fault
 from flyproxy.edge.flow import Flow
 from flyproxy.edge.instance import Instance, dial_fault
 from flyproxy.edge.route import Doorway, Route
+from flyproxy.edge.wire import notice_death
 from flyproxy.edge.worker import NEVER, Worker
 
 
@@ -112,6 +113,8 @@ class Passthrough:
         assert instance is not None
         self._fault = self._why = None
         instance.recorder.dialled(worker.monotonic_ns() - self._dialled_ns)
+        notice_death(self._client)
+        notice_death(upstream)
         self._in = Flow(worker.loop, self, self._client, upstream)
         self._out = Flow(worker.loop, self, upstream, self._client)
         self._in.start()

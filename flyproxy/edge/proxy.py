@@ -34,7 +34,7 @@ from flyproxy.edge.instance import Instance
 from flyproxy.edge.request_ids import is_traceparent
 from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.upstream import UpstreamConnection
-from flyproxy.edge.wire import has_vanished, untaken_bytes
+from flyproxy.edge.wire import has_vanished, notice_death, untaken_bytes
 from flyproxy.edge.worker import NEVER, Worker
 from flyproxy.http1.head import RequestHead, ResponseHead
 
@@ -280,6 +280,8 @@ class Exchange(Account):
         else:
             if not measured and not self._client.ended_ns and is_event_stream(head.lines):
                 self._count_at_head()
+                notice_death(upstream.transport.get_extra_info("socket"))
+                notice_death(self._client.transport.get_extra_info("socket"))
             upstream.deadline_ns = NEVER if self._streaming else worker.monotonic_ns() + worker.response_ns
             self._to_client(data)
 
@@ -342,6 +344,8 @@ class Exchange(Account):
         self._to_client(data)
         self._count_at_head()
         upstream.deadline_ns = NEVER
+        notice_death(upstream.transport.get_extra_info("socket"))
+        notice_death(self._client.transport.get_extra_info("socket"))
         early = self._client.start_tunnel()
         if body:
             self._to_client(body)

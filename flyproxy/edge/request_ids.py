@@ -1,9 +1,9 @@
 """Fly-Request-Id and traceparent: unique, in order of time, and cheap (pure; chance is handed in).
 
 A request id is a ULID: 48 bits of milliseconds and 80 of chance in Crockford's base 32. The specification lets ids of
-one millisecond count up, so only the last 20 bits move from request to request; the 60 before them, and where the count
-begins, are drawn anew every second and whenever the count wraps. Trace contexts are made in batches, from one draw each.
-Ids are names, not secrets: nothing may be believed because somebody knows one.
+one millisecond count up, so only the last 20 bits move from request to request; the 60 before them, and where the
+count begins, are drawn anew every second and whenever the count wraps. Trace contexts are made in batches, each from
+one draw. Ids are names, not secrets: nothing may be believed because somebody knows one.
 """
 
 import re

@@ -6,6 +6,7 @@ kernel's own shutdown on a duplicate of the descriptor does the same without the
 """
 
 import asyncio
+import asyncio.trsock
 import contextlib
 import fcntl
 import os
@@ -14,6 +15,8 @@ import struct
 import sys
 import termios
 
+SILENCE_S, PROBE_S, PROBES_MAX = 60, 15, 4
+"""A silent tunnel is probed after SILENCE_S, then every PROBE_S; after PROBES_MAX without an echo it is dead: 2 min."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _STATE_CLOSED = 7  # TCP_CLOSE of linux/tcp_states.h, the first byte of tcp_info
 
@@ -47,6 +50,17 @@ def reset(transport: asyncio.Transport) -> None:
         with contextlib.suppress(OSError):
             pseudo.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
+
+
+def notice_death(sock: "socket.socket | asyncio.trsock.TransportSocket | None") -> None:
+    """Let the kernel ask now and then whether the other side of a silent connection still exists (RFC 9293 3.8.4): a
+    tunnel has no other bound, and a machine that lost its power says no goodbye."""
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES_MAX)
 
 
 def has_vanished(transport: asyncio.Transport) -> bool:

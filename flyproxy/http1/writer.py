@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+CRLF = b"\r\n"
 REASONS: dict[int, bytes] = {
     100: b"Continue",
     101: b"Switching Protocols",
@@ -45,41 +46,25 @@ REASONS: dict[int, bytes] = {
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
 
 
-def request_head_bytes(method: bytes, target: bytes, host: bytes, lines: Sequence[bytes], *suffix: bytes) -> bytes:
-    """A whole request head: the line rebuilt, Host first unless empty, the lines as they are, then the suffix.
+def request_head_bytes(
+    method: bytes, target: bytes, host: bytes, lines: Sequence[bytes], ending: tuple[bytes, ...] = (CRLF,)
+) -> bytes:
+    """A whole request head: the line rebuilt, Host first unless empty, the lines as they are, then the ending.
 
     lines    header lines without CRLF
-    suffix   pieces that make up complete header lines, each line with its CRLF
+    ending   pieces that make up complete header lines, each line with its CRLF, and the empty line behind them
+
+    One join, so that every byte is copied once.
     """
-    # one join: every byte is copied once
-    return b"".join(
-        (
-            method,
-            b" ",
-            target,
-            b" HTTP/1.1\r\nHost: " if host else b" HTTP/1.1",
-            host,
-            b"\r\n",
-            b"\r\n".join(lines),
-            b"\r\n" if lines else b"",
-            *suffix,
-            b"\r\n",
-        )
-    )
+    start = b" HTTP/1.1\r\nHost: " if host else b" HTTP/1.1"
+    return b"".join((method, b" ", target, start, host, CRLF, CRLF.join(lines), CRLF if lines else b"", *ending))
 
 
-def response_head_bytes(status: int, reason: bytes, lines: Sequence[bytes], *suffix: bytes, body: bytes = b"") -> bytes:
-    """A whole response head; lines and suffix as in request_head_bytes. `body`, what is there of it, follows."""
-    return b"".join(
-        (
-            b"HTTP/1.1 %d %b\r\n" % (status, reason),
-            b"\r\n".join(lines),
-            b"\r\n" if lines else b"",
-            *suffix,
-            b"\r\n",
-            body,
-        )
-    )
+def response_head_bytes(
+    status: int, reason: bytes, lines: Sequence[bytes], ending: tuple[bytes, ...] = (CRLF,)
+) -> bytes:
+    """A whole response head; as request_head_bytes. What is there of the body may be the ending's last piece."""
+    return b"".join((b"HTTP/1.1 %d %b\r\n" % (status, reason), CRLF.join(lines), CRLF if lines else b"", *ending))
 
 
 def response_bytes(

@@ -48,9 +48,6 @@ from flyproxy.promql.sources import RangeSource, instant_stream, range_source, w
 from flyproxy.series.frame import Bools, Floats, Times
 from flyproxy.series.labels import EMPTY, Labels, label_value
 
-LABELS_AT_ONCE = 4096
-"""Series relabelled between two looks at the clock."""
-
 Value = Floats | str | Stream
 RangeRow = tuple[Labels, Times, Floats]
 
@@ -263,23 +260,11 @@ class Evaluator:
             case _:
                 relabel = label_functions.changed_case(texts, upper=node.function == "label_uppercase")
         stream = self.vector(node.arguments[0], steps)
-        labels = self._each_relabelled(relabel, stream.final_labels())
+        labels = label_functions.relabelled(stream.final_labels(), relabel, self.budget, self.checkpoint)
         changed = replace(stream, labels=labels, nameless=False, one_name=False, held=None)
         if len(set(labels)) == len(labels):
             return changed
         return merge_equal(collect(changed, steps.count, self.budget), SAME_LABELSET).stream()
-
-    def _each_relabelled(self, relabel: label_functions.Relabel, series: Sequence[Labels]) -> list[Labels]:
-        """What text is added counts against the budget, eight characters a point."""
-        found: list[Labels] = []
-        for first in range(0, len(series), LABELS_AT_ONCE):
-            self.checkpoint()
-            before = series[first : first + LABELS_AT_ONCE]
-            after = [relabel(labels) for labels in before]
-            grown = sum(map(label_functions.characters, after)) - sum(map(label_functions.characters, before))
-            self.budget.hold(max(grown, 0) // 8)
-            found += after
-        return found
 
     def _sorted(self, node: Call, steps: Steps) -> Stream:
         """NaN stand last in both directions. Over a range there is no order to keep."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import re2
 
 from flyproxy.promql.errors import QueryError
-from flyproxy.promql.matrix import with_label
+from flyproxy.promql.matrix import Budget, with_label
 from flyproxy.series.labels import METRIC_NAME, Labels, label_value
 from flyproxy.series.matchers import Matcher, MatchOp
 
@@ -15,9 +15,30 @@ Relabel = Callable[[Labels], Labels]
 _LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 LABEL_CHARACTERS_MAX = 65_536
 """How long a label value may become; doubling it in a chain of calls would else take all memory."""
+_LABELS_AT_ONCE = 4096
+"""Series relabelled between two looks at the clock."""
 _GROUP_DIGITS_MAX = 8
 _DIGITS = frozenset("0123456789")
-_REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
+_NAME_CHARACTERS = r"[\p{L}\p{Nd}_]+"  # Go's letters and digits, which are fewer than Python's \w
+_REFERENCE = re2.compile(rf"\$(?:\$|\{{({_NAME_CHARACTERS})\}}|({_NAME_CHARACTERS}))")
+
+
+def relabelled(
+    series: Sequence[Labels], relabel: Relabel, budget: Budget, checkpoint: Callable[[], None]
+) -> list[Labels]:
+    """Every series' new labels. The text that is added counts as points held, eight characters each."""
+    found: list[Labels] = []
+    for first in range(0, len(series), _LABELS_AT_ONCE):
+        checkpoint()
+        before = series[first : first + _LABELS_AT_ONCE]
+        after = [relabel(labels) for labels in before]
+        budget.hold(max(_characters(after) - _characters(before), 0) // 8)
+        found += after
+    return found
+
+
+def _characters(series: Sequence[Labels]) -> int:
+    return sum([len(name) + len(value) for labels in series for name, value in labels])
 
 
 def label_replace(arguments: Sequence[str], *, legacy_names: bool) -> Relabel:
@@ -101,11 +122,6 @@ def _check_length(characters: int) -> None:
         raise QueryError(f"a label value would be longer than {LABEL_CHARACTERS_MAX:,} characters")
 
 
-def characters(labels: Labels) -> int:
-    """How much text these labels hold."""
-    return sum([len(name) + len(value) for name, value in labels])
-
-
 def _compiled(anchored: str, pattern: str) -> "re2._Regexp":
     options = re2.Options()
     options.log_errors = False
@@ -120,7 +136,7 @@ def _expanded(template: str, found: "re2._Match") -> str:
 
     length = len(template)
 
-    def piece(reference: re.Match[str]) -> str:
+    def piece(reference: "re2._Match") -> str:
         name = reference.group(1) or reference.group(2)
         if name is None:
             return "$"
@@ -133,4 +149,5 @@ def _expanded(template: str, found: "re2._Match") -> str:
         _check_length(length)
         return value or ""
 
-    return _REFERENCE.sub(piece, template)
+    expanded: str = _REFERENCE.sub(piece, template)
+    return expanded

@@ -21,8 +21,10 @@ Answer = tuple[Floats, Bools]
 Kernel = Callable[[Windows, tuple[Floats, ...]], Answer]
 """The parameters are the call's scalar arguments, each [steps]."""
 
-_INTERVALS_OVERDUE = 1.25
+_INTERVALS_OVERDUE = 1.1
 """A series whose last sample is older than this many intervals is not reached back to."""
+_INTERVALS_MISSED = 1.25
+"""Two samples this many intervals apart have missed a beat."""
 _INTERVALS_JITTER = 1.1
 """A window this much longer or shorter than a beat counts as one beat: no scaling, so increases add up exactly."""
 
@@ -153,8 +155,8 @@ def _reached_back(
 
 def _share(range_ms: int, elapsed_ms: Index, interval_ms: int) -> Floats:
     """How much of the change between two samples belongs to a window that holds the second one at most."""
-    missed = elapsed_ms > interval_ms * _INTERVALS_OVERDUE
-    beat_ms = np.where(missed, interval_ms, np.maximum(elapsed_ms, interval_ms / _INTERVALS_OVERDUE))
+    missed = elapsed_ms > interval_ms * _INTERVALS_MISSED
+    beat_ms = np.where(missed, interval_ms, np.maximum(elapsed_ms, interval_ms / _INTERVALS_MISSED))
     beats = range_ms / np.maximum(beat_ms, 1)
     about_one = (beats <= _INTERVALS_JITTER) & (beats * _INTERVALS_JITTER >= 1)
     return np.where(about_one | (beats >= 2) | (missed & (beats > 1)), 1.0, beats)

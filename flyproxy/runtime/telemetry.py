@@ -5,6 +5,7 @@ thread. Questions go to the query workers; here they only wait.
 """
 
 import asyncio
+import contextlib
 import logging
 import platform
 import socket
@@ -53,6 +54,7 @@ class Telemetry:
         self._generation = 0
         self._asking = 0
         self._retire_fault = ""
+        self._interval_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, start: Start, sockets: list[socket.socket]) -> None:
@@ -100,6 +102,7 @@ class Telemetry:
         self._use(resolved)
         telemetry = resolved.telemetry
         self._snapshot.beat_every(round(telemetry.own_interval_s * 1000))
+        self._interval_changed.set()
         self._store.adjust(first_zero=telemetry.first_zero, retention_s=telemetry.retention_s)
         await self._scrape.update(self._instances, telemetry)
 
@@ -195,11 +198,16 @@ class Telemetry:
                 log.exception("a beat failed")
 
     async def _beat_on(self) -> None:
-        """Sleep to the next multiple of the interval, then sample, stamped with that multiple."""
+        """Sleep to the next multiple of the interval, then sample, stamped with that multiple; a new generation's
+        interval does not wait for the old one's end."""
         interval_ms = round(self._resolved.telemetry.own_interval_s * 1000)
         now_ms = self._clock.now_ms()
         due_ms = (now_ms // interval_ms + 1) * interval_ms
-        await asyncio.sleep((due_ms - now_ms) / 1000)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout((due_ms - now_ms) / 1000):
+                await self._interval_changed.wait()
+                self._interval_changed.clear()
+                return
         self._retire(self._state.dead)  # what could not be folded away when it was told (no room) may be now
         await self._beat.sample(due_ms)
 

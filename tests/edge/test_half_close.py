@@ -1,4 +1,4 @@
-"""A client that says it sends no more (`nc -N`) gets its answer; one that has left is a 499. TCP tells them apart late."""
+"""A client that says it sends no more (`nc -N`) gets its answer; one that left is a 499. TCP tells them apart late."""
 
 import asyncio
 import json

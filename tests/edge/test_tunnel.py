@@ -1,9 +1,11 @@
 """Upgrades and streams of events: bytes both ways, half-closes, and what is counted when."""
 
 import asyncio
+import socket
 from typing import Any
 
 from flyproxy.config.resolved import Timeouts
+from flyproxy.edge.wire import SILENCE_S
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: hello.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
@@ -185,3 +187,20 @@ async def test_hundreds_of_half_closes_under_churn_do_not_bring_the_process_down
     assert house.balanced()
     assert house.counted() == {"101": 500}
     assert house.metric("fly_app_tcp_connects_count") == house.metric("fly_app_tcp_disconnects_count") == 500
+
+
+async def test_a_silent_tunnel_is_probed_on_both_sides_so_that_a_dead_machine_is_noticed(house: House) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await reader.read()
+
+    await house.open(house.app("hello", await house.upstream(handler)))
+    client = await house.client()
+    await client.send(b"GET / HTTP/1.1\r\nHost: hello.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await client.head()
+    worker = house.server._worker
+    for connection in (*worker.clients, *worker.upstreams):
+        sock = connection.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == SILENCE_S

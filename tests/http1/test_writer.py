@@ -17,9 +17,11 @@ def test_a_request_head_goes_on_as_it_was_read() -> None:
 
 
 def test_a_suffix_comes_last() -> None:
-    head = request_head_bytes(b"PUT", b"/", b"", [b"A: b"], b"C: d\r\nE: ", b"f\r\n")
+    head = request_head_bytes(b"PUT", b"/", b"", [b"A: b"], (b"C: d\r\nE: ", b"f\r\n\r\n"))
     assert head == b"PUT / HTTP/1.1\r\nA: b\r\nC: d\r\nE: f\r\n\r\n"
-    assert request_head_bytes(b"PUT", b"/", b"a", [], b"C: d\r\n") == b"PUT / HTTP/1.1\r\nHost: a\r\nC: d\r\n\r\n"
+    assert (
+        request_head_bytes(b"PUT", b"/", b"a", [], (b"C: d\r\n\r\n",)) == b"PUT / HTTP/1.1\r\nHost: a\r\nC: d\r\n\r\n"
+    )
     assert request_head_bytes(b"PUT", b"/", b"", []) == b"PUT / HTTP/1.1\r\n\r\n"
 
 
@@ -28,7 +30,7 @@ def test_an_answer_head_goes_on_as_it_was_read() -> None:
     head = response_parser(LIMITS).parse(raw, b"HEAD")
     assert head is not None
     assert response_head_bytes(head.status, head.reason, head.lines) == raw
-    assert response_head_bytes(404, b"", [], b"A: b\r\n", body=b"c") == b"HTTP/1.1 404 \r\nA: b\r\n\r\nc"
+    assert response_head_bytes(404, b"", [], (b"A: b\r\n\r\n", b"c")) == b"HTTP/1.1 404 \r\nA: b\r\n\r\nc"
 
 
 @pytest.mark.parametrize("status", [*REASONS, 299, 599])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from flyproxy.errors import FlyproxyError
 from flyproxy.promql.engine import Engine, Options
 from flyproxy.promql.errors import BadQueryRange, QueryError, QueryTimeout, TooManySamples
 from flyproxy.promql.nodes import ValueType
@@ -97,6 +98,81 @@ def test_rows_come_sorted_by_labels(storage_of: StorageOf) -> None:
 def test_what_is_not_built_is_named(storage_of: StorageOf) -> None:
     with pytest.raises(QueryError, match=r"histogram_avg\(\) is not built yet"):
         Engine().query("histogram_avg(c)", storage_of([]), 0)
+
+
+def nested(depth: int, before: str, after: str) -> str:
+    return before * depth + "c" + after * depth
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        (nested(60, "label_replace(", ',"n","$1$1","n","(.*)")'), "longer than 65,536 characters"),
+        (nested(60, "label_join(", ',"n",",","n","n")'), "longer than 65,536 characters"),
+        ('label_replace(c,"x","' + "$1" * 30_000 + '","__name__","(.*)")', None),
+        ('label_replace(c,"x","${' + "9" * 5_000 + '}","n","(.*)")', None),
+        (nested(40, "sum_over_time(", "[5m:1s])"), None),
+        (nested(60, "sum(", "[5m])"), None),
+        (nested(8, "max_over_time(", "[1h:1m])"), None),
+        ("max_over_time(c[1y:1ms])", "too many samples"),
+        ('c{n=~"((x{1000}){1000}){1000}"}', "error parsing regexp"),
+        ('c{n=~"' + "(.*)" * 2_000 + 'z"}', None),
+        ("topk(1e9, c)", None),
+        ("topk(Inf, c)", "overflows int64"),
+        ("c offset 290y", None),
+        ("rate(c[290y])", None),
+        ("c @ 9e15", None),
+        ('sort_by_label(label_replace(c, "n", "' + "7" * 5_000 + '", "", ""), "n")', "vector cannot contain"),
+        ('sort_by_label(label_replace(c, "m", "\u00b2' + "7" * 5_000 + '", "", ""), "m")', None),
+        ("year(c * 1e300) + month(c * 1e14) + round(c, 0) + predict_linear(c[5m], Inf)", None),
+    ],
+)
+def test_a_hostile_query_ends_with_an_answer_or_a_sentence(
+    storage_of: StorageOf, expression: str, words: str | None
+) -> None:
+    """Work that doubles with every level would not end at all."""
+    if words is None:
+        Engine().query(expression, storage_of([a_frame()]), 300_000)
+        return
+    with pytest.raises(FlyproxyError, match=words):
+        Engine().query(expression, storage_of([a_frame()]), 300_000)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "quantile_over_time(0.5, c[1h])",
+        "stddev_over_time(c[1h])",
+        "deriv(c[1h])",
+        "histogram_quantile(0.5, c)",
+        "topk(1000, c)",
+        "quantile(0.5, c)",
+        'count_values("v", c)',
+        'label_replace(c, "a", "$1", "n", "(.*)")',
+        "sum(rate(c[5m]))",
+        "c * on(n) c",
+    ],
+)
+def test_long_work_looks_at_the_clock(storage_of: StorageOf, expression: str) -> None:
+    """Between two looks lie at most a few hundred thousand of these 1.5 million numbers."""
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+
+    frame = a_frame(6_144, 241)
+    labels = [(("__name__", "c"), ("le", "+Inf"), pair[1]) for pair in frame.labels]
+    Engine().query_range(
+        expression, storage_of([Frame(labels, frame.timestamps_ms, frame.values)]), 3_000_000, 3_600_000, 60_000, look
+    )
+    assert looks >= 12
+
+
+def test_topk_of_everything_takes_no_more_than_it_answers(storage_of: StorageOf) -> None:
+    result = Engine().query_range("topk(1e9, c)", storage_of([a_frame(3000)]), 0, 300_000, 15_000)
+    assert result.values.shape == (3000, 21)
+    assert result.points_peak == 3000 * 21
 
 
 MEASURED = """

@@ -274,7 +274,7 @@ def assert_alike(got: dict[Labels, list[float | None]], wanted: dict[Labels, lis
 # ---- what is promised --------------------------------------------------------------------------------------------
 
 
-@bounded(600)
+@bounded(400)
 @given(case=cases(), function=st.sampled_from([*REFERENCE, *EXTRAPOLATED * 4]))
 def test_a_window_function_answers_as_the_reference(case: Case, function: str, storage_of: StorageOf) -> None:
     arguments = f"0.3, m[{case.range_s}s]" if function == "quantile_over_time" else f"m[{case.range_s}s]"

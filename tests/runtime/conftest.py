@@ -51,7 +51,7 @@ def until() -> Callable[[Callable[[], object]], object]:
 
     async def wait(condition: Callable[[], object]) -> None:
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # whatever it is, in turns of the loop
                 await asyncio.sleep(0.001)
 
     return wait

@@ -1,6 +1,7 @@
 """The folders of a front door: locked, swept, and no reason not to serve."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_no_room_for_a_run_directory_is_a_sentence(tmp_path: Path, monkeypatch: 
     def refuse(**options: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(places.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with pytest.raises(PlacesError, match="No space left on device"):
         RunDir()
 
