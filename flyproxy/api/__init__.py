@@ -7,7 +7,7 @@ tokens        data_dir/tokens: minting, checking, scopes
 access        whose token a request carries; whether it comes from this machine
 prometheus    /prometheus/<org>/api/v1/...
 parameters    times, steps, durations and match[] out of a request, with their sentences
-admission     how many queries of one organization run, wait, or are refused
+admission     how many queries of one organization run, wait, or are refused; whose turn it is
 query_service one question answered in a query worker: engine and store to status and JSON
 render        results as Prometheus' JSON bytes
 faults        a refusal: status, errorType and sentence

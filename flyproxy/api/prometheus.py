@@ -169,11 +169,14 @@ class PrometheusHandlers:
         deadline = loop.time() + question.timeout_s
         organization = question.organization
         try:
-            async with asyncio.timeout_at(deadline) as waiting, self._admission.turn(organization):
-                async with self._seats.taken(organization):
-                    waiting.reschedule(deadline + GRACE_S)
-                    left_s = max(0.001, deadline - loop.time())
-                    answer = await self._ports.query.ask(replace(question, timeout_s=left_s))
+            async with (
+                asyncio.timeout_at(deadline) as waiting,
+                self._admission.turn(organization),
+                self._seats.taken(organization),
+            ):
+                waiting.reschedule(deadline + GRACE_S)
+                left_s = max(0.001, deadline - loop.time())
+                answer = await self._ports.query.ask(replace(question, timeout_s=left_s))
         except TimeoutError:
             raise ApiFault(
                 503,

@@ -7,7 +7,7 @@ functions   the signatures of what may be called
 format      nodes back to text
 nodes       what an expression is made of (frozen)
 options     the dialect and the bounds of a query
-errors      what can go wrong, by the API's status
+errors, parse_error   what can go wrong, by the API's status; a fault of the text with its place
 plan        what to select: equal selectors shared, windows and offsets worked out once, series merged by identity
 evaluate    nodes to values, bottom-up, in blocks that fold into aggregations
 matrix      an instant vector at every step, as a stream of blocks or held whole within a budget

@@ -134,7 +134,7 @@ def _compiled(anchored: str, pattern: str) -> "re2._Regexp":
 def _expanded(template: str, found: "re2._Match") -> str:
     """Go's Expand: $1, $name, ${name}; $$ is a dollar; a group that is not there is nothing."""
 
-    length = len(template)
+    length = 0
 
     def piece(reference: "re2._Match") -> str:
         name = reference.group(1) or reference.group(2)
@@ -150,4 +150,5 @@ def _expanded(template: str, found: "re2._Match") -> str:
         return value or ""
 
     expanded: str = _REFERENCE.sub(piece, template)
+    _check_length(len(expanded))
     return expanded

@@ -1,7 +1,8 @@
 """An API over a runtime made of plain values, on a real loopback socket."""
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ class Runtime:
     limits: list[str] = field(default_factory=list)
 
     async def ask(self, request: QueryRequest) -> QueryAnswer:
-        self.asked.append(request)
+        self.asked.append(replace(request, timeout_s=math.ceil(request.timeout_s)))  # less what it waited
         return await self.answer(request)
 
     def families(self) -> Iterable[ExposedFamily]:
@@ -60,7 +61,7 @@ def telemetry_of(data_dir: Path) -> Telemetry:
         retention_s=3600,
         own_interval_s=5,
         scrape_interval_s=15,
-        query_workers=1,
+        query_workers=2,
         query_timeout_s=5,
         query_memory_bytes=1 << 30,
         query_samples=1000,

@@ -321,3 +321,25 @@ async def test_every_answer_is_safe_for_a_browser(api: Any) -> None:
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Server"] == "flyproxy"
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+
+
+async def test_waiting_for_a_worker_counts_against_the_deadline(api: Any) -> None:
+    end, asked = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def waits(request: QueryRequest) -> QueryAnswer:
+        asked.release()
+        await end.wait()
+        return QueryAnswer(200, b"{}")
+
+    api.runtime.answer = waits
+    url, headers = f"{api.url}{BASE}/query?query=1", api.headers()
+    first = [asyncio.create_task(api.client.get(url, headers=headers)) for _ in range(2)]
+    for _ in first:
+        await asked.acquire()
+    neighbour = api.headers("work")
+    response = await api.client.get(f"{api.url}/prometheus/work/api/v1/query?query=1&timeout=50ms", headers=neighbour)
+    assert "timed out after 0.05 s" in await refusal(response, 503, "timeout")
+    assert [request.organization for request in api.runtime.asked] == ["personal", "personal"]
+    end.set()
+    await asyncio.gather(*first)
+    assert (await api.client.get(url, headers=headers)).status == 200

@@ -54,7 +54,10 @@ async def test_a_store_that_cannot_be_opened_stops_no_traffic_says_why_and_begin
     (data / "store.db").write_text("Dear diary, " * 1000)
     config = configuration(toolbox, scripted_app.port, data_dir=str(data))
     door = await asyncio.to_thread(lambda: start_front_door(config, wait=False))
-    answer = await eventually(toolbox, lambda: door.fetch("/-/ready"))
+    try:
+        answer = await eventually(toolbox, lambda: door.fetch("/-/ready"))
+    except AssertionError:
+        raise AssertionError(f"exit {door.process.poll()}: {door.log.read_text()}") from None
     await eventually(toolbox, lambda: b"not a flyproxy store" in door.fetch("/-/ready").body, "readiness says why")
     assert answer.status == 503
     await ask(toolbox, door, 5)
