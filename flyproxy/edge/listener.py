@@ -62,18 +62,38 @@ class Door:
         if listening is not None and listening is not self._listening and listening.fileno() >= 0:
             listening.close()
 
-    def close(self) -> None:
-        """Accept no more; connections that came through here go on, and are told to leave."""
+    async def close(self) -> None:
+        """Accept no more; connections that came through here go on, and are told to leave. Who already waits in the
+        kernel's queue is let in first: closing the socket would reset them."""
         if self.way.closing:
             return
-        self.way.closing = True
         if self._server is not None:
+            waiting = self._accept_waiting()
             self._server.close()
+            self.way.closing = True
+            for client in waiting:
+                with contextlib.suppress(OSError):
+                    await self._worker.loop.connect_accepted_socket(
+                        lambda: ClientConnection(self._worker, self.way), client
+                    )
         else:
+            for _ in range(BACKLOG // ACCEPTS_PER_WAKE):
+                self._accept()
+            self.way.closing = True
             self._worker.loop.remove_reader(self._listening)
             self._listening.close()
             if self._spare >= 0:
                 os.close(self._spare)
+
+    def _accept_waiting(self) -> list[socket.socket]:
+        """Everybody in the queue of an HTTP door, at most BACKLOG."""
+        waiting: list[socket.socket] = []
+        with contextlib.suppress(OSError):
+            while len(waiting) < BACKLOG:
+                client, _ = self._listening.accept()
+                client.setblocking(False)
+                waiting.append(client)
+        return waiting
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_WAKE):

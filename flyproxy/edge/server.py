@@ -75,7 +75,7 @@ class EdgeServer:
         for door in new:
             await door.open()
         for door in gone:
-            door.close()
+            await door.close()
         for key, instance in before.items():
             if key not in generation.instances:
                 instance.retire()
@@ -85,7 +85,7 @@ class EdgeServer:
         worker = self._running()
         worker.draining = True
         for door in self._doors:
-            door.close()
+            await door.close()
         soon_ns = worker.monotonic_ns() + DRAIN_GRACE_NS
         for client in list(worker.clients):
             client.leave_soon(soon_ns)
