@@ -19,6 +19,7 @@ from flyproxy.runtime.supervisor import supervise
 DEFAULT_FILE = "flyproxy.yaml"
 PROBE_TIMEOUT_S = 0.3
 INSTANCES_SHOWN_MAX = 10
+EXIT_INTERRUPTED = 130
 
 
 @click.command(
@@ -74,10 +75,11 @@ def run(
 
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
-        supervise(load(), load, announce)
+        interrupted = supervise(load(), load, announce)
     except FlyproxyError as fault:
         click.echo(str(fault), err=True)
         sys.exit(1)
+    sys.exit(EXIT_INTERRUPTED if interrupted else 0)
 
 
 def reader(path: str | None, to: tuple[str, ...], overrides: dict[str, object]) -> Callable[[], Loaded]:

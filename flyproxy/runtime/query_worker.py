@@ -12,6 +12,7 @@ import resource
 import select
 import socket
 import time
+import traceback
 from collections.abc import Callable
 
 from flyproxy.api.faults import error_json
@@ -100,11 +101,11 @@ class QueryWorker:
         except StoreError as fault:
             log.error("%s", fault)
             self._forget_reader()
-            return refusal(503, "unavailable", str(fault))
+            return refusal(503, "unavailable", "the store cannot be read; the operator's log says why")
         except Exception as fault:
-            log.exception("a query failed: %r", request.expression or request.matches)
+            log.error("a query failed: %s", place_of(fault))
             self._forget_reader()
-            return refusal(500, "internal", f"{type(fault).__name__}: {fault}")
+            return refusal(500, "internal", "an internal error; the operator's log has its place")
 
     def _forget_reader(self) -> None:
         """What was interrupted in the middle of growing may be half grown; it is read again from the disk."""
@@ -121,6 +122,12 @@ class QueryWorker:
             )
         self._reader.refresh()
         return self._reader
+
+
+def place_of(fault: Exception) -> str:
+    """Where it happened, not what was in it: an exception's words may quote a tenant's query."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(fault.__traceback__)]
+    return f"{type(fault).__name__} at {' < '.join(reversed(frames))}"
 
 
 def refusal(status: int, error_type: str, sentence: str) -> QueryAnswer:

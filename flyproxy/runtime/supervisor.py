@@ -63,6 +63,8 @@ class Supervisor:
         self._dead: list[str] = []
         self._last_reload_ok = True
         self._last_reload_ms = self._clock.now_ms()
+        self.interrupted = False
+        """It was told to stop by a ^C."""
         self._open = False
         self._slots: list[Slot] = []
         self._own_sockets: list[socket.socket] = []
@@ -104,10 +106,12 @@ class Supervisor:
                 self._run_dir_held.remove()
             self._data_dir.release()
 
-    def stop(self) -> None:
-        """Drain and leave; called twice: leave at once."""
+    def stop(self, interrupted: bool = False) -> None:
+        """Drain and leave; called twice: leave at once. `interrupted`: by a ^C."""
         if self._stop.is_set():
             self._now.set()
+        else:
+            self.interrupted = interrupted
         self._stop.set()
 
     async def reload(self) -> tuple[bool, str]:
@@ -141,6 +145,9 @@ class Supervisor:
 
     def _bind(self, resolved: Resolved) -> None:
         listeners, _ = self._doors.open(resolved.edge.listeners)
+        self._got_ports = {
+            asked: got for asked, got in zip(resolved.edge.listeners, listeners, strict=True) if asked.port == 0
+        }
         telemetry = resolved.telemetry
         if telemetry.port:
             listen(telemetry.host, telemetry.port, shared=False).close()
@@ -160,15 +167,7 @@ class Supervisor:
         if wanted.telemetry.port == self._asked_port:
             port = self._generations.resolved.telemetry.port
             wanted = replace(wanted, telemetry=replace(wanted.telemetry, port=port))
-        bound = self._generations.resolved.edge.listeners
-        asked = self._first.edge.listeners
-        ports = {
-            (a.host, a.region, i): b.port for i, (a, b) in enumerate(zip(asked, bound, strict=False)) if not a.port
-        }
-        listeners = tuple(
-            replace(door, port=ports.get((door.host, door.region, i), 0)) if not door.port else door
-            for i, door in enumerate(wanted.edge.listeners)
-        )
+        listeners = tuple(self._got_ports.get(door, door) for door in wanted.edge.listeners)
         return replace(wanted, edge=replace(wanted.edge, listeners=listeners))
 
     def _make_slots(self) -> None:
@@ -264,7 +263,7 @@ class Supervisor:
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self.stop, number == signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._reload_quietly()))
 
     async def _reload_quietly(self) -> None:
@@ -309,10 +308,13 @@ class Supervisor:
         await gone
 
 
-def supervise(resolved: Resolved, load: Load, announce: Announce) -> None:
-    """Run a front door on this thread until it is told to stop; raises FlyproxyError when it cannot start."""
+def supervise(resolved: Resolved, load: Load, announce: Announce) -> bool:
+    """Run a front door on this thread until it is told to stop. Whether that was by a ^C; raises FlyproxyError when it
+    cannot start."""
 
-    async def run() -> None:
-        await Supervisor(resolved, load, announce).run()
+    async def run() -> bool:
+        supervisor = Supervisor(resolved, load, announce)
+        await supervisor.run()
+        return supervisor.interrupted
 
-    asyncio.run(run())
+    return asyncio.run(run())

@@ -94,6 +94,18 @@ async def test_a_stopping_front_door_finishes_what_is_in_flight(
     assert await asyncio.to_thread(door.process.wait, 10) == 0
 
 
+async def test_a_keyboard_interrupt_drains_too_and_the_exit_code_tells_it(
+    toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any
+) -> None:
+    door = await asyncio.to_thread(start_front_door, configuration(toolbox, scripted_app.port))
+    client = toolbox["Client"](toolbox["Account"](), "ord", door.doors["ord"])
+    asking = asyncio.create_task(client.request(200, 700))
+    await asyncio.to_thread(toolbox["eventually"], lambda: sum(door.exposed_sum("fly_app_concurrency").values()) == 1)
+    door.process.send_signal(signal.SIGINT)
+    assert await asking == 200
+    assert await asyncio.to_thread(door.process.wait, 10) == 130
+
+
 async def test_a_second_signal_leaves_at_once(
     toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any
 ) -> None:

@@ -77,7 +77,7 @@ async def test_before_there_is_a_store_the_answer_says_so_and_afterwards_it_answ
 ) -> None:
     status, words = await ask(client, "sum(a_total)")
     assert status == 503
-    assert "there is no store here yet" in words["error"]
+    assert "the store cannot be read" in words["error"]
     request.getfixturevalue("store")
     status, words = await ask(client, "sum(a_total)")
     assert (status, words["data"]["result"][0]["value"][1]) == (200, "5000")
