@@ -69,7 +69,7 @@ def telemetry_of(data_dir: Path) -> Telemetry:
         first_zero=True,
         promql_mode="prometheus3",
         metricsql=True,
-        organizations=("personal", "work"),
+        organizations=("personal", "shop"),
         regions=(
             Region("zero", 0.0, 10.0, "On the equator", ""),
             Region("ams", 52.37, 4.89, "Amsterdam, Netherlands", "europe"),

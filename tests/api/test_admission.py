@@ -67,7 +67,7 @@ async def test_a_full_line_is_a_refusal() -> None:
 
 async def test_organizations_do_not_wait_for_each_other() -> None:
     line, end = Line(), asyncio.Event()
-    tasks = [await line.start("a", end, "personal"), await line.start("b", end, "work")]
+    tasks = [await line.start("a", end, "personal"), await line.start("b", end, "shop")]
     assert line.running == ["a", "b"]
     end.set()
     await asyncio.gather(*tasks)

@@ -191,7 +191,7 @@ async def test_a_token_learns_nothing_of_other_organizations(api: Any) -> None:
         await refusal(
             await api.client.get(f"{api.url}/prometheus/{name}/api/v1/{path}", headers=headers), 403, "forbidden"
         )
-        for name in ("work", "unknown", "_operator", "%00", "personal%2F")
+        for name in ("shop", "unknown", "_operator", "%00", "personal%2F")
         for path in ("labels", "status/buildinfo")
     ]
     assert set(answers) == {"this token is for another organization than the one in the path"}
@@ -200,9 +200,9 @@ async def test_a_token_learns_nothing_of_other_organizations(api: Any) -> None:
 
 async def test_an_operator_asks_every_organization(api: Any) -> None:
     headers = api.headers("_operator", Scope.OPERATOR)
-    for name in ("personal", "work", "_operator"):
+    for name in ("personal", "shop", "_operator"):
         assert (await api.client.get(f"{api.url}/prometheus/{name}/api/v1/labels", headers=headers)).status == 200
-    assert [request.organization for request in api.runtime.asked] == ["personal", "work", "_operator"]
+    assert [request.organization for request in api.runtime.asked] == ["personal", "shop", "_operator"]
     response = await api.client.get(f"{api.url}/prometheus/unknown/api/v1/labels", headers=headers)
     assert "no such organization" in await refusal(response, 404, "not_found")
 
@@ -336,8 +336,8 @@ async def test_waiting_for_a_worker_counts_against_the_deadline(api: Any) -> Non
     first = [asyncio.create_task(api.client.get(url, headers=headers)) for _ in range(2)]
     for _ in first:
         await asked.acquire()
-    neighbour = api.headers("work")
-    response = await api.client.get(f"{api.url}/prometheus/work/api/v1/query?query=1&timeout=50ms", headers=neighbour)
+    neighbour = api.headers("shop")
+    response = await api.client.get(f"{api.url}/prometheus/shop/api/v1/query?query=1&timeout=50ms", headers=neighbour)
     assert "timed out after 0.05 s" in await refusal(response, 503, "timeout")
     assert [request.organization for request in api.runtime.asked] == ["personal", "personal"]
     end.set()

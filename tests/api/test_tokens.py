@@ -98,7 +98,7 @@ def test_a_scope_allows_so_much(tokens: TokenFile, scope: Scope, own: bool, writ
     assert grant is not None
     assert grant.allows("personal") is own
     assert grant.allows("personal", Scope.WRITE) is write
-    assert grant.allows("work") is other
+    assert grant.allows("shop") is other
     assert grant.allows("personal", Scope.OPERATOR) is (scope is Scope.OPERATOR)
 
 

@@ -15,7 +15,7 @@ Config = Path
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     path = tmp_path / "flyproxy.yaml"
-    path.write_text("organizations: [{slug: personal}, {slug: work}]\ntelemetry: {data_dir: store}\n")
+    path.write_text("organizations: [{slug: personal}, {slug: shop}]\ntelemetry: {data_dir: store}\n")
     return path
 
 
@@ -36,7 +36,7 @@ def printed(capsys: pytest.CaptureFixture[str], config: Config, *arguments: str,
     [
         ([], "personal", Scope.READ),
         (["--read-only"], "personal", Scope.READ),
-        (["--org", "work", "--write"], "work", Scope.WRITE),
+        (["--org", "shop", "--write"], "shop", Scope.WRITE),
         (["--operator"], "_operator", Scope.OPERATOR),
         (["--operator", "--org", "_operator"], "_operator", Scope.OPERATOR),
     ],
@@ -57,9 +57,9 @@ def test_token_prints_just_the_token(
 
 
 def test_an_unknown_organization_is_a_usage_error(capsys: pytest.CaptureFixture[str], config: Config) -> None:
-    assert "did you mean 'work'?" in printed(capsys, config, "token", "--org", "wrok", code=2)
-    assert "there is personal, work" in printed(capsys, config, "token", "--org", "zzz", code=2)
-    assert "every organization" in printed(capsys, config, "token", "--org", "work", "--operator", code=2)
+    assert "did you mean 'shop'?" in printed(capsys, config, "token", "--org", "shpo", code=2)
+    assert "there is personal, shop" in printed(capsys, config, "token", "--org", "zzz", code=2)
+    assert "every organization" in printed(capsys, config, "token", "--org", "shop", "--operator", code=2)
 
 
 def test_list_shows_ids_but_no_tokens(capsys: pytest.CaptureFixture[str], config: Config, tokens: TokenFile) -> None:

@@ -118,7 +118,7 @@ async def test_a_target_that_hangs_holds_up_nobody(telling: Telling, peer: Any, 
     (state,) = telling.manager.targets("personal")
     assert (state.health, state.last_error) == ("down", "no complete answer within 0.05 s")
     assert own.gauges["flyproxy_scrape_targets", (("state", "down"),)] == 1
-    assert telling.manager.targets("work") == []
+    assert telling.manager.targets("shop") == []
 
 
 async def test_a_bug_in_one_target_spares_the_others(
