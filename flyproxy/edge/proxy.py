@@ -75,8 +75,8 @@ class Exchange(Account):
 
     __slots__ = (
         "_answer_begun", "_client", "_client_ended", "_continued", "_dechunker", "_dial", "_flushed_ns", "_flushing",
-        "_held", "_instance_ended", "_keep", "_looked_at", "_over", "_replayed", "_request_whole", "_seen", "_tried",
-        "_waiting", "method",
+        "_held", "_instance_ended", "_keep", "_looked_at", "_out_at_end", "_over", "_replayed", "_request_whole",
+        "_seen", "_tried", "_waiting", "method",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +103,8 @@ class Exchange(Account):
         """When a client that sends no more had its answer's last byte in the kernel, as far as we can tell."""
         self._looked_at = 0
         """Bytes of the answer when such a client was last looked after."""
+        self._out_at_end = 0
+        """Bytes of the answer when it ended: if it turns out to have left, no more were taken."""
         self._seen = False
         """Its answer had begun when it ended."""
         self._client_ended = self._instance_ended = False
@@ -430,6 +432,8 @@ class Exchange(Account):
         ended_ns = self._client.ended_ns
         if not self._answer_begun or (ended_ns and not (self._seen or self._streaming or self._fault)):
             self._status = CLIENT_CLOSED_REQUEST
+            if ended_ns:
+                self.bytes_out = self._out_at_end  # what came after the FIN was refused
         self._drop_instance()
         self._why = self._why or "the client left"
         self._keep = False
@@ -438,7 +442,7 @@ class Exchange(Account):
     def may_go_on(self) -> bool:
         """Whether an answer makes sense although the client sends no more; a stream that says nothing for hours could
         not tell whether anybody listens."""
-        self._seen = self._answer_begun
+        self._seen, self._out_at_end = self._answer_begun, self.bytes_out
         return self._request_whole and not self._streaming
 
     def look_after_client(self, now_ns: int) -> None:

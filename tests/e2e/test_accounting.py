@@ -155,6 +155,9 @@ async def test_a_visitor_who_leaves_while_the_app_sleeps_is_a_499(
     )
     concurrency = await asyncio.to_thread(door.exposed_sum, "fly_app_concurrency")
     assert sum(concurrency.values()) == 0
+    received = await asyncio.to_thread(door.exposed_sum, "fly_edge_data_in", app="hello")
+    sent = await asyncio.to_thread(door.exposed_sum, "fly_edge_data_out", app="hello")
+    assert (sum(received.values()), sum(sent.values())) == (account.bytes_out, account.bytes_in)
 
 
 @pytest.mark.timeout(120)

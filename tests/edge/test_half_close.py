@@ -113,6 +113,7 @@ async def test_one_that_was_gone_is_a_499_even_if_the_app_answers(house: House) 
     await house.settle(lambda: house.counted() == {"499": 1})
     await house.settle(lambda: house.server.statistics()["clients"] == 0)
     assert house.metric("fly_edge_error_count") == 0
+    assert house.metric("fly_edge_data_out") == 0  # refused, not taken
     house.server._worker.log.flush()
     line = json.loads(house.lines[-1])
     assert (line["status"], line["why"]) == (499, "the client left")
