@@ -54,8 +54,13 @@ class Upstream:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        try:
             await self._handler(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        except RuntimeError:  # what uvloop raises for a write to a connection that is gone
+            if not writer.is_closing():
+                raise
         self._tasks.discard(task)
 
     def hang_up(self) -> None:

@@ -68,6 +68,8 @@ async def test_a_bug_ends_its_request_and_nothing_else(
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
             await writer.drain()
             await asyncio.sleep(0.01)
+            if writer.is_closing():  # the mistake ended this connection too: uvloop raises for a write to it
+                return
             writer.write(b"done")
 
     await house.open(house.app("hello", await house.upstream(handler)))
