@@ -29,7 +29,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $@
 
 demo: $(VENV)/.demo      ## the front door with example apps in four regions and gentle traffic; ^C stops it
-	@$(BIN)/flyproxy demo --app examples/flask/app.py || [ $$? -eq 130 ]
+	@apps="$$(sh examples/apps.sh)" && { $(BIN)/flyproxy demo $$apps || [ $$? -eq 130 ]; }
 
 test: $(VENV)/.test      ## every test; those that need an outside program say so where it is missing
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -8,11 +8,11 @@ import pytest
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """`@pytest.mark.peer("promtool")`: skip, saying so, where that program is missing."""
+    """`@pytest.mark.peer("promtool")`: skip, saying so, where that program, or any of several, is missing."""
     for mark in item.iter_markers("peer"):
-        program = str(mark.args[0])
-        if shutil.which(program) is None:
-            pytest.skip(f"needs the program {program}, which is not installed")
+        for program in mark.args:
+            if shutil.which(program) is None:
+                pytest.skip(f"needs the program {program}, which is not installed")
 
 
 @pytest.hookimpl(hookwrapper=True)

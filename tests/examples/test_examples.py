@@ -1,6 +1,7 @@
 """Each example runs as its README says, on free ports."""
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+CLIENT_GOLANG = Path("/usr/share/gocode/src/github.com/prometheus/client_golang")
 WAIT_S = 30.0
 
 
@@ -46,8 +48,8 @@ class Stage:
                 self._ports[str(written)] = sock.getsockname()[1]
         return self._ports[str(written)]
 
-    def run(self, *command: str) -> None:
-        self._processes.append(subprocess.Popen([sys.executable, *command], cwd=self.folder, stdout=subprocess.DEVNULL))
+    def run(self, *command: str, program: str = sys.executable) -> None:
+        self._processes.append(subprocess.Popen([program, *command], cwd=self.folder, stdout=subprocess.DEVNULL))
 
     def front_door(self, example: str) -> Path:
         text = (EXAMPLES / example / "flyproxy.yaml").read_text()
@@ -63,8 +65,9 @@ class Stage:
         eventually(lambda: fetch(f"http://127.0.0.1:{self.port(9290)}/-/ready"))
         return file
 
-    def query(self, expression: str) -> str:
-        command = [sys.executable, "-m", "flyproxy", "query", expression, "-c", str(self.folder / "flyproxy.yaml")]
+    def query(self, expression: str, *options: str) -> str:
+        config = str(self.folder / "flyproxy.yaml")
+        command = [sys.executable, "-m", "flyproxy", "query", expression, "-c", config, *options]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def stop(self) -> None:
@@ -107,6 +110,49 @@ def test_the_flask_app_is_served_and_its_own_metrics_are_found(stage: Stage) -> 
 
     eventually(both_regions)
     assert re.search(r"hello\s+2\n", stage.query('sum by (app) (up{app="hello"})'))
+
+
+def serve_and_ask(stage: Stage, example: str, query: str) -> None:
+    """Two signups by the first door and one by the second; then `query`, whose answers are told apart by app, region
+    and instance, says so."""
+    stage.front_door(example)
+    for door in (8080, 8080, 8090):
+        url = f"http://127.0.0.1:{stage.port(door)}/hello/signup"
+        body = eventually(partial(fetch, url, f"{example}.localhost"))
+        assert body == b"signup: you have been recorded.\n"
+
+    def every_instance() -> bool:
+        rows = {tuple(line.split()) for line in stage.query(query).splitlines()}
+        found = {(row[0], row[2], row[3]) for row in rows if len(row) == 4 and re.fullmatch("[0-9a-f]{14}", row[1])}
+        return {(example, "ord", "2"), (example, "fra", "1")} <= found
+
+    eventually(every_instance)
+    assert re.search(rf"{example}\s+2\n", stage.query(f'sum by (app) (up{{app="{example}"}})'))
+
+
+@pytest.mark.peer("go")
+@pytest.mark.timeout(240)
+def test_the_go_app_is_served_and_its_own_metrics_are_found(stage: Stage) -> None:
+    if not CLIENT_GOLANG.is_dir():
+        pytest.skip("client_golang is missing (Debian: golang-github-prometheus-client-golang-dev)")
+    for name in ("main.go", "go.mod", "build.sh"):
+        shutil.copy(EXAMPLES / "go" / name, stage.folder)
+    subprocess.run(["sh", "build.sh"], cwd=stage.folder, check=True)
+    for port in (8081, 8082):
+        stage.run("--port", str(stage.port(port)), program=str(stage.folder / "app"))
+    serve_and_ask(stage, "go", 'sum by (app, region, instance) (someEvent_count{label="signup"})')
+
+
+@pytest.mark.peer("node", "npm")
+@pytest.mark.timeout(240)
+def test_the_express_app_is_served_and_its_own_metrics_are_found(stage: Stage) -> None:
+    for name in ("app.js", "package.json", "package-lock.json"):
+        shutil.copy(EXAMPLES / "express" / name, stage.folder)
+    subprocess.run(["npm", "ci", "--ignore-scripts", "--silent"], cwd=stage.folder, check=True)
+    for port in (8081, 8082):
+        stage.run("app.js", "--port", str(stage.port(port)), program="node")
+    serve_and_ask(stage, "express", 'sum by (app, region, instance) (events_by_type_total{event_type="signup"})')
+    assert '"0.08750000000000001"' in stage.query("http_request_duration_seconds_bucket", "--output", "json")
 
 
 @pytest.mark.timeout(90)
