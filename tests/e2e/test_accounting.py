@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,9 +33,27 @@ def configuration(toolbox: dict[str, Any], app_port: int, workers: int) -> dict[
     }
 
 
-async def send(toolbox: dict[str, Any], door: Any, account: Any, requests: int) -> None:
+def two_organizations(toolbox: dict[str, Any], app_port: int, workers: int) -> dict[str, Any]:
+    """An app each, the same instances behind the same doors."""
+    config = configuration(toolbox, app_port, workers)
+    (hello,) = config["apps"]
+    shop = {**hello, "name": "shop", "hostnames": ["shop.localhost"], "organization": "acme"}
+    config["organizations"] = [{"slug": "personal"}, {"slug": "acme"}]
+    config["apps"] = [{**hello, "organization": "personal"}, shop]
+    return config
+
+
+async def send(
+    toolbox: dict[str, Any],
+    door: Any,
+    account: Any,
+    requests: int,
+    *,
+    host: str = "hello.localhost",
+    seed: int = 7,
+) -> None:
     """`requests` requests over all doors, by CONNECTIONS clients, a tenth of them one request a connection."""
-    dice = random.Random(7)
+    dice = random.Random(seed)
     plan = [
         (dice.choice(STATUSES), dice.choices(DELAYS_MS, DELAY_WEIGHTS)[0], dice.random() < 0.3, dice.random() > 0.1)
         for _ in range(requests)
@@ -42,7 +61,7 @@ async def send(toolbox: dict[str, Any], door: Any, account: Any, requests: int) 
 
     async def one(index: int) -> None:
         region = REGIONS[index % len(REGIONS)]
-        client = toolbox["Client"](account, region, door.doors[region])
+        client = toolbox["Client"](account, region, door.doors[region], host)
         await asyncio.sleep(index / CONNECTIONS)  # a crowd, not a stampede
         for status, delay, post, keep in plan[index::CONNECTIONS]:
             assert await client.request(status, delay, post=post, keep=keep) == status
@@ -51,33 +70,54 @@ async def send(toolbox: dict[str, Any], door: Any, account: Any, requests: int) 
     await asyncio.gather(*(one(index) for index in range(CONNECTIONS)))
 
 
-def check_account(door: Any, account: Any) -> None:
+def check_account(door: Any, account: Any, app: str = "hello") -> None:
     """Everything the client knows, against /metrics."""
+
+    def exposed(name: str, *by: str) -> dict[Any, float]:
+        found: dict[Any, float] = door.exposed_sum(name, *by, app=app)
+        return found
+
+    compare(account, exposed)
+
+
+def check_stored_account(door: Any, account: Any, app: str, organization: str) -> None:
+    """The same, against what the API gives for the organization's own token: nobody else's app is in it."""
+
+    def stored(name: str, *by: str) -> dict[Any, float]:
+        query = f"sum by ({', '.join(by)}) ({name})"
+        found: dict[Any, float] = door.vector(query, *by, organization=organization)
+        return found
+
+    compare(account, stored)
+    names = door.query('count by (app) ({__name__=~"fly_.+"})', organization)["result"]
+    assert [sample["metric"] for sample in names] == [{"app": app}]
+
+
+def compare(account: Any, told: Callable[..., dict[Any, float]]) -> None:
+    """The client's log against `told(family, *labels)`, a family's sums by labels. Only status 200 stands at 0 from
+    the start."""
     by = account.by
-    assert door.exposed_sum("fly_edge_http_responses_count", "region", "status", app="hello") | zeros(door) == (
-        by("region", "status") | zeros(door)
-    )
-    count = door.exposed_sum("fly_edge_http_response_time_seconds_count", "region", "status", app="hello")
-    assert count | zeros(door) == by("region", "status") | zeros(door)
-    assert door.exposed_sum("fly_app_http_responses_count", "status") == by("status")
-    assert sum(door.exposed_sum("fly_edge_data_in", app="hello").values()) == account.bytes_out
-    assert sum(door.exposed_sum("fly_edge_data_out", app="hello").values()) == account.bytes_in
-    connects = sum(door.exposed_sum("fly_edge_tcp_connects_count", app="hello").values())
-    disconnects = sum(door.exposed_sum("fly_edge_tcp_disconnects_count", app="hello").values())
+    for name, labels in (
+        ("fly_edge_http_responses_count", ("region", "status")),
+        ("fly_edge_http_response_time_seconds_count", ("region", "status")),
+        ("fly_app_http_responses_count", ("status",)),
+    ):
+        found = told(name, *labels)
+        zeros = {key for key, value in found.items() if value == 0}
+        assert all(key[-1] == "200" for key in zeros), name
+        assert {key: value for key, value in found.items() if value} == by(*labels), name
+    assert sum(told("fly_edge_data_in").values()) == account.bytes_out
+    assert sum(told("fly_edge_data_out").values()) == account.bytes_in
+    connects = sum(told("fly_edge_tcp_connects_count").values())
+    disconnects = sum(told("fly_edge_tcp_disconnects_count").values())
     assert (connects, connects - disconnects) == (account.connects, 0)
-    cumulative = door.exposed_sum("fly_edge_http_response_time_seconds_bucket", "le", app="hello")
+    cumulative = told("fly_edge_http_response_time_seconds_bucket", "le")
     upto = 0.0
     for delay in DELAYS_MS:
         upto += by("delay")[(str(delay),)]
         assert cumulative[(BUCKET_OF_DELAY[delay],)] == upto
     assert cumulative[("0.2",)] == 0
     assert cumulative[("+Inf",)] == upto
-
-
-def zeros(door: Any) -> dict[Any, float]:
-    """Only status 200 stands at 0 from the start."""
-    found = door.exposed_sum("fly_edge_http_responses_count", "region", "status", app="hello")
-    return {key: 0.0 for key, value in found.items() if value == 0 and key[1] == "200"}
 
 
 @pytest.mark.timeout(180)
@@ -94,12 +134,7 @@ async def test_every_request_and_every_byte_is_counted_once(
     total = sum(account.answers.values())
     assert total == requests
 
-    def agrees() -> bool:
-        seen = sum(door.exposed_sum("fly_edge_http_responses_count", app="hello").values())
-        closed = sum(door.exposed_sum("fly_edge_tcp_disconnects_count", app="hello").values())
-        return bool(seen >= total and closed >= account.connects)
-
-    await asyncio.to_thread(toolbox["eventually"], agrees)
+    await asyncio.to_thread(toolbox["eventually"], lambda: is_through(door, account, "hello"))
     await asyncio.to_thread(check_account, door, account)
 
     def stored() -> bool:
@@ -107,6 +142,39 @@ async def test_every_request_and_every_byte_is_counted_once(
         return bool(door.vector(query, "region", "status") == account.by("region", "status"))
 
     await asyncio.to_thread(toolbox["eventually"], stored, 10.0, "the beat after")
+
+
+def is_through(door: Any, account: Any, app: str) -> bool:
+    """Everything is folded, and the last connection is known to be closed."""
+    seen = sum(door.exposed_sum("fly_edge_http_responses_count", app=app).values())
+    closed = sum(door.exposed_sum("fly_edge_tcp_disconnects_count", app=app).values())
+    return bool(seen >= sum(account.answers.values()) and closed >= account.connects)
+
+
+@pytest.mark.timeout(180)
+async def test_two_organizations_are_counted_each_by_itself(
+    toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any
+) -> None:
+    door = await asyncio.to_thread(start_front_door, two_organizations(toolbox, scripted_app.port, 2))
+    hello, shop = toolbox["Account"](), toolbox["Account"]()
+    sending = [
+        asyncio.create_task(send(toolbox, door, hello, 6000)),
+        asyncio.create_task(send(toolbox, door, shop, 4000, host="shop.localhost", seed=11)),
+    ]
+    await asyncio.sleep(1.0)
+    assert (await asyncio.to_thread(door.reload)).status == 200
+    await asyncio.gather(*sending)
+    for account, app, organization in ((hello, "hello", "personal"), (shop, "shop", "acme")):
+        await asyncio.to_thread(toolbox["eventually"], lambda account=account, app=app: is_through(door, account, app))
+        await asyncio.to_thread(check_account, door, account, app)
+
+        def stored(account: Any = account, organization: str = organization) -> bool:
+            closed = door.vector("sum(fly_edge_tcp_disconnects_count)", organization=organization)
+            answers = door.vector("sum(fly_edge_http_responses_count)", organization=organization)
+            return bool(closed == {(): account.connects} and answers == {(): sum(account.answers.values())})
+
+        await asyncio.to_thread(toolbox["eventually"], stored, 10.0, "the beat after")
+        await asyncio.to_thread(check_stored_account, door, account, app, organization)
 
 
 async def test_connects_minus_disconnects_is_what_is_open(
