@@ -1,4 +1,4 @@
-"""`flyproxy check FILE`: every fault of a configuration at once, each with its line."""
+"""`flyproxy check FILE`: every fault and every warning of a configuration at once, each with its line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from flyproxy.config.models import Configuration
 _EXAMPLES = """\b
 Examples:
   flyproxy check flyproxy.yaml
+  flyproxy check fly.toml
   flyproxy check --json flyproxy.yaml | jq '.faults[].line'
 """
 
@@ -21,9 +22,10 @@ Examples:
 @click.argument("file", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(file: str, as_json: bool) -> int:
-    """Read FILE as `flyproxy run` would, without starting anything; names are not looked up.
+    """Read FILE (a flyproxy.yaml, or a fly.toml) as `flyproxy run` would, without starting anything; names are not
+    looked up.
 
-    Exit code 0 when it is fine, 1 when it has faults.
+    Exit code 0 when it is fine, 1 when it has faults. A warning is no fault: it says what is not done as written.
     """
     try:
         loaded = load_file(file)
@@ -34,8 +36,11 @@ def check(file: str, as_json: bool) -> int:
             click.echo(render_faults(error.faults), err=True)
         return 1
     if as_json:
-        click.echo(json.dumps({"ok": True, "faults": []}))
+        warnings = [warning.as_json() for warning in loaded.warnings]
+        click.echo(json.dumps({"ok": True, "faults": [], "warnings": warnings}, indent=2 if warnings else None))
     else:
+        if loaded.warnings:
+            click.echo(render_faults(loaded.warnings), err=True)
         click.echo(f"ok: {summary(loaded.configuration)}")
     return 0
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import click
 
 from flyproxy import __version__
+from flyproxy.config.faults import FAULTS_SHOWN_MAX, render_line
 from flyproxy.config.load import Loaded, from_flags, load_file
 from flyproxy.config.resolve import resolve
 from flyproxy.config.resolved import Resolved
@@ -16,7 +17,10 @@ from flyproxy.errors import FlyproxyError
 from flyproxy.runtime.entry import LOG_FORMAT
 from flyproxy.runtime.supervisor import supervise
 
+log = logging.getLogger("flyproxy.config")
+
 DEFAULT_FILE = "flyproxy.yaml"
+FLY_FILE = "fly.toml"
 PROBE_TIMEOUT_S = 0.3
 INSTANCES_SHOWN_MAX = 10
 EXIT_INTERRUPTED = 130
@@ -28,6 +32,7 @@ Examples:
   flyproxy run --to 5000                       the app on this machine's port 5000, no file needed
   flyproxy run --to 10.0.0.5:80 --to 10.0.0.6:80
   flyproxy run -c flyproxy.yaml
+  flyproxy run fly.toml                        an app's fly.toml as it is: every host, this machine's internal_port
   FLY_REGION=fra flyproxy run -c flyproxy.yaml"""
 )
 @click.argument("file", required=False, type=click.Path())
@@ -71,7 +76,10 @@ def run(
     read = reader(file or config, to, overrides)
 
     def load() -> Resolved:
-        return resolve(read())
+        loaded = read()
+        for warning in loaded.warnings[:FAULTS_SHOWN_MAX]:
+            log.warning("%s", render_line(warning))
+        return resolve(loaded)
 
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     try:
@@ -89,7 +97,8 @@ def reader(path: str | None, to: tuple[str, ...], overrides: dict[str, object]) 
     if path is None and os.path.exists(DEFAULT_FILE):
         path = DEFAULT_FILE
     if path is None:
-        raise click.UsageError(f"nothing to serve: give --to HOST:PORT, or -c FILE, or write ./{DEFAULT_FILE}")
+        here = f"; there is a {FLY_FILE} here: flyproxy run {FLY_FILE}" if os.path.exists(FLY_FILE) else ""
+        raise click.UsageError(f"nothing to serve: give --to HOST:PORT, or -c FILE, or write ./{DEFAULT_FILE}{here}")
     found = path
     return lambda: load_file(found, overrides)
 

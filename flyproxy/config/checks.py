@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from flyproxy.config.document import Document
 from flyproxy.config.faults import Fault, Path, did_you_mean, one_of_these, written_path
+from flyproxy.config.fly_keys import LIMITS_SENTENCE
 from flyproxy.config.names import Address, BadNameError, parse_address
 from flyproxy.config.quantities import BadQuantityError, parse_size
 from flyproxy.config.regions import ALIASES, LOCAL, shipped_keys
@@ -18,6 +19,7 @@ from flyproxy.config.scalars import as_text, got
 
 DEFAULT_ORGANIZATION = "personal"
 DEFAULT_TELEMETRY_BIND = "127.0.0.1:9290"
+DEFAULT_BIND = "0.0.0.0:8080"
 
 Check = Callable[[Document], Iterator[Fault]]
 
@@ -136,7 +138,80 @@ def _limits(document: Document) -> Iterator[Fault]:
         yield document.fault(path, f"line_bytes ({line or '8KiB'}) is larger than head_bytes ({head or '32KiB'})")
 
 
-CHECKS: tuple[Check, ...] = (_organizations, _app_names, _hostnames, _instances, _regions, _doors, _binds, _limits)
+def _own_doors(document: Document) -> Iterator[Fault]:
+    """An instance of this machine on the very port of a door: the front door would call itself."""
+    doors = list(_addresses(document, "listeners", "*", "bind"))
+    if not list(_select(document.tree, ("listeners",))):
+        doors = [((), parse_address(DEFAULT_BIND))]
+    for path, address in _addresses(document, "apps", "*", "instances", "*", "address"):
+        for door_path, door in doors:
+            host = "127.0.0.1" if address.host == "localhost" else address.host
+            if address.port == door.port and _is_loopback(host) and _overlap(host, door.host):
+                which = f"{written_path(door_path)}, which binds" if door_path else "the default door,"
+                yield document.fault(
+                    path, f"'{address}' is taken by {which} '{door}': it would call itself; give the door another port"
+                )
+                break
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "::1" or host.startswith("127.")
+
+
+def _processes(document: Document) -> Iterator[Fault]:
+    for path, app in _select(document.tree, ("apps", "*")):
+        instances = app.get("instances") if isinstance(app, dict) else None
+        if not instances or not isinstance(app, dict) or not isinstance(instances, list):
+            continue
+        known = {as_text(item.get("process", "app")) for item in instances if isinstance(item, dict)}
+        words = sorted(word for word in known if word is not None)
+        for inner, text in _metrics_processes(app):
+            if text not in known:
+                sentence = f"no instance of this app is of the process group {got(text)}{one_of_these(text, words)}"
+                yield document.fault((*path, *inner), sentence)
+
+
+def _metrics_processes(app: dict[str, object]) -> Iterator[tuple[Path, str]]:
+    one = isinstance(app.get("metrics"), dict)
+    pattern = ("metrics", "processes", "*") if one else ("metrics", "*", "processes", "*")
+    for path, value in _select(app, pattern):
+        text = as_text(value)
+        if text is not None:
+            yield path, text
+
+
+def _concurrency(document: Document) -> Iterator[Fault]:
+    for path, limits in _select(document.tree, ("apps", "*", "concurrency")):
+        if not isinstance(limits, dict):
+            continue
+        soft, hard = limits.get("soft_limit"), limits.get("hard_limit")
+        if isinstance(soft, int) and isinstance(hard, int) and soft > hard:
+            yield document.fault((*path, "soft_limit"), f"soft_limit ({soft}) is larger than hard_limit ({hard})")
+
+
+CHECKS: tuple[Check, ...] = (
+    _organizations,
+    _app_names,
+    _hostnames,
+    _instances,
+    _regions,
+    _doors,
+    _binds,
+    _own_doors,
+    _processes,
+    _concurrency,
+    _limits,
+)
+
+
+def warn_document(document: Document) -> None:
+    """What is accepted as written, and not done yet."""
+    for path, limits in _select(document.tree, ("apps", "*", "concurrency")):
+        written = limits if isinstance(limits, dict) else {}
+        for key in ("soft_limit", "hard_limit"):
+            if (*path, key) in document.values and written.get(key) is not None:
+                document.warn((*path, key), LIMITS_SENTENCE, at_key=False)
+                break
 
 
 def _unique(document: Document, texts: Iterable[tuple[Path, str]], what: str) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import yaml
@@ -70,6 +70,8 @@ class Document:
     """Values that came from a flag or a variable: its name."""
     faults: list[Fault] = field(default_factory=list)
     """What was wrong but did not stop the reading: duplicate keys, unknown variables, tags."""
+    warnings: list[Fault] = field(default_factory=list)
+    """What is not wrong, but not done as written either."""
 
     def fault(self, path: Path, sentence: str, *, at_key: bool = False) -> Fault:
         """A fault at the value of a path, or at its key; where the path is not written, at what would hold it."""
@@ -87,6 +89,10 @@ class Document:
         """A fault at a place of the text."""
         line = self.lines[mark.line] if mark.line < len(self.lines) else ""
         return Fault(self.name, mark.line + 1, mark.column + 1, written_path(path), sentence, line)
+
+    def warn(self, path: Path, sentence: str, *, at_key: bool = True) -> None:
+        """Note a warning at a key, or at its value."""
+        self.warnings.append(replace(self.fault(path, sentence, at_key=at_key), severity="warning"))
 
 
 def read_document(raw: bytes, name: str, environ: Mapping[str, str]) -> Document:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from flyproxy.errors import FlyproxyError
 
 FAULTS_SHOWN_MAX = 100
 SOURCE_COLUMNS_MAX = 120
 KNOWN_SHOWN_MAX = 20
+
+Severity = Literal["error", "warning"]
 
 Path = tuple[str | int, ...]
 """The way to a value: ("apps", 2, "instances", 0, "address")."""
@@ -30,18 +33,31 @@ class Fault:
     """`apps[2].instances[0].address`; "" for the file as a whole."""
     sentence: str
     source_line: str | None = None
+    severity: Severity = "error"
+    """A warning stops nothing: it says what is done instead of what was written."""
 
     def as_json(self) -> dict[str, object]:
         """The fault as plain values (`flyproxy check --json`)."""
-        return {"severity": "error", **asdict(self)}
+        return asdict(self)
 
 
 class ConfigError(FlyproxyError):
     """The configuration cannot be used; `faults` are all that is wrong with it, in the order of the file."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0))
+        self.faults = in_order(faults)
         super().__init__(render_faults(self.faults))
+
+
+def in_order(faults: Iterable[Fault]) -> list[Fault]:
+    """What has no line first, then file by file in the order of each file's lines."""
+    listed = list(faults)
+    files: dict[str, int] = {}
+    for fault in listed:
+        files.setdefault(fault.file, len(files))
+    return sorted(
+        listed, key=lambda fault: (fault.line is not None, files[fault.file], fault.line or 0, fault.column or 0)
+    )
 
 
 def written_path(path: Path) -> str:
@@ -67,11 +83,16 @@ def one_of_these(got: str, known: Sequence[str]) -> str:
     return did_you_mean(got, known) or (f"; there are: {listed}" if known else "; there is none")
 
 
-def render_fault(fault: Fault) -> str:
-    """`FILE:line:col: error: path: sentence`, then the line it stands in and a caret under the place."""
+def render_line(fault: Fault) -> str:
+    """`FILE:line:col: error: path: sentence`, or `warning:`."""
     place = fault.file if fault.line is None else f"{fault.file}:{fault.line}:{fault.column}"
     where = f"{fault.path}: " if fault.path else ""
-    head = _printable(f"{place}: error: {where}{fault.sentence}")
+    return _printable(f"{place}: {fault.severity}: {where}{fault.sentence}")
+
+
+def render_fault(fault: Fault) -> str:
+    """The line, then the line of the file it stands in and a caret under the place."""
+    head = render_line(fault)
     if fault.line is None or fault.source_line is None:
         return head
     shown, caret = _window(fault.source_line, (fault.column or 1) - 1)
@@ -79,12 +100,19 @@ def render_fault(fault: Fault) -> str:
 
 
 def render_faults(faults: Sequence[Fault]) -> str:
-    """All faults (at most FAULTS_SHOWN_MAX) and, last, how many there are."""
+    """All faults and warnings (at most FAULTS_SHOWN_MAX) and, last, how many there are."""
     parts = [render_fault(fault) for fault in faults[:FAULTS_SHOWN_MAX]]
     if len(faults) > FAULTS_SHOWN_MAX:
         parts.append(f"... and {len(faults) - FAULTS_SHOWN_MAX} more")
-    parts.append("1 error" if len(faults) == 1 else f"{len(faults)} errors")
+    severities = [fault.severity for fault in faults]
+    numbers = (counted(severities.count(word), word) for word in ("error", "warning") if word in severities)
+    parts.append(", ".join(numbers) or "0 errors")
     return "\n".join(parts)
+
+
+def counted(number: int, word: str) -> str:
+    """`1 error`, `2 errors`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _window(line: str, column: int) -> tuple[str, str]:

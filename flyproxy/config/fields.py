@@ -9,7 +9,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from flyproxy.config.faults import did_you_mean
-from flyproxy.config.names import BadNameError, parse_address, parse_hex, parse_hostname, parse_slug
+from flyproxy.config.names import (
+    BadNameError,
+    parse_address,
+    parse_hex,
+    parse_hostname,
+    parse_metrics_path,
+    parse_process_group,
+    parse_slug,
+)
 from flyproxy.config.quantities import BadQuantityError, parse_seconds, parse_size, written_seconds, written_size
 from flyproxy.config.scalars import as_text, got
 
@@ -116,17 +124,6 @@ def not_built(default: Any, what: str) -> PlainValidator:
     return PlainValidator(refused)
 
 
-def later(word: str, what: str) -> AfterValidator:
-    """A word of the contract that is known and refused for now."""
-
-    def refused(value: str) -> str:
-        if value == word:
-            raise wrong(f"not built yet: {what}")
-        return value
-
-    return AfterValidator(refused)
-
-
 def _workers(value: Any) -> int | None:
     if value == "auto":
         return None
@@ -142,12 +139,6 @@ def _handler(value: str) -> str:
         raise wrong(f"not built yet: the handler '{value}'; built are [http] and [] (raw TCP)")
     if value not in BUILT_HANDLERS:
         raise wrong(f"{got(value)} is no handler{did_you_mean(value, (*BUILT_HANDLERS, *LATER_HANDLERS))}")
-    return value
-
-
-def _metrics_path(value: str) -> str:
-    if not value.startswith("/") or not value.isprintable() or " " in value or not value.isascii():
-        raise wrong(f"{got(value)} is no path; wanted one that begins with '/', e.g. /metrics")
     return value
 
 
@@ -177,5 +168,6 @@ RegionKey = Annotated[Text, AfterValidator(_saying(lambda text: parse_slug(text,
 Hostname = Annotated[Text, AfterValidator(_saying(parse_hostname))]
 BindAddress = Annotated[Text, AfterValidator(_saying(lambda text: str(parse_address(text, port_zero=True))))]
 InstanceAddress = Annotated[Text, AfterValidator(_saying(lambda text: str(parse_address(text))))]
-MetricsPath = Annotated[Text, AfterValidator(_metrics_path)]
+ProcessGroup = Annotated[Text, AfterValidator(_saying(parse_process_group))]
+MetricsPath = Annotated[Text, AfterValidator(_saying(parse_metrics_path))]
 OneOrList = BeforeValidator(_one_or_list)

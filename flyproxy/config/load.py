@@ -12,17 +12,20 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from flyproxy.config.checks import check_document
+from flyproxy.config.checks import check_document, warn_document
 from flyproxy.config.document import Document, read_document
-from flyproxy.config.faults import ConfigError, Fault, Path, did_you_mean, one_of_these
+from flyproxy.config.faults import ConfigError, Fault, Path, did_you_mean, in_order, one_of_these
 from flyproxy.config.fields import OURS
+from flyproxy.config.fly_fill import fill_apps
+from flyproxy.config.fly_front_door import front_door
+from flyproxy.config.fly_toml import read_fly_toml
 from flyproxy.config.models import Configuration
 from flyproxy.config.names import BadNameError, parse_address
 from flyproxy.config.scalars import got, plain_value
 
 VARIABLE_PREFIX = "FLYPROXY_"
 REGION_VARIABLE = "FLY_REGION"
-SECTIONS = ("edge", "telemetry", "limits", "timeouts", "promql")
+SECTIONS = ("edge", "telemetry", "limits", "timeouts", "scrape_limits", "promql")
 """The sections whose keys the environment may set."""
 
 TO_APP = "app"
@@ -50,7 +53,9 @@ class Loaded:
     folder: str
     """What relative paths are relative to; absolute."""
     any_host: bool = False
-    """Every host goes to `edge.default_app` (`--to`)."""
+    """Every host goes to `edge.default_app` (`--to`, a fly.toml)."""
+    warnings: tuple[Fault, ...] = ()
+    """What is not done as written, in the order of the files."""
 
 
 def load_file(
@@ -60,8 +65,6 @@ def load_file(
 
     Raises ConfigError with every fault.
     """
-    if path.endswith(".toml"):
-        raise ConfigError([Fault(path, None, None, "", "not built yet: reading a fly.toml; write a YAML file")])
     try:
         with open(path, "rb") as file:
             raw = file.read()
@@ -80,10 +83,14 @@ def load_bytes(
     overrides: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """The same, of a file's bytes; `name` is what faults call it."""
+    """The same, of a file's bytes; `name` is what faults call it. A name that ends in `.toml` is a fly.toml's."""
     environ = os.environ if environ is None else environ
+    folder = folder or os.getcwd()
+    if name.endswith(".toml"):
+        return _finish(front_door(read_fly_toml(raw, name)), folder, overrides or {}, environ, any_host=True)
     document = read_document(raw, name, environ)
-    return _finish(document, folder or os.getcwd(), overrides or {}, environ)
+    fill_apps(document, folder)
+    return _finish(document, folder, overrides or {}, environ)
 
 
 def from_flags(
@@ -134,16 +141,19 @@ def _finish(
     faults = _first_of_each([*document.faults, *faults, *check_document(document)])
     if faults:
         raise ConfigError(faults)
-    return Loaded(configuration, document, folder, any_host)
+    warn_document(document)
+    return Loaded(configuration, document, folder, any_host, tuple(in_order(document.warnings)))
 
 
 def _apply_environment(document: Document, tree: dict[str, object], environ: Mapping[str, str]) -> None:
     if environ.get(REGION_VARIABLE):
         _put(document, tree, ("edge", "region"), environ[REGION_VARIABLE], REGION_VARIABLE)
     for name, text in environ.items():
-        section, _, key = name.removeprefix(VARIABLE_PREFIX).lower().partition("_")
-        if not name.startswith(VARIABLE_PREFIX) or section not in SECTIONS:
+        rest = name.removeprefix(VARIABLE_PREFIX).lower()
+        section = next((known for known in SECTIONS if rest.startswith(f"{known}_")), None)
+        if not name.startswith(VARIABLE_PREFIX) or section is None:
             continue  # FLYPROXY_TOKEN and the like belong to others
+        key = rest.removeprefix(f"{section}_")
         keys = list(_model_at((section,)).model_fields)
         if key in keys:
             _put(document, tree, (section, key), plain_value(text), name)

@@ -22,12 +22,12 @@ from flyproxy.config.fields import (
     MetricsPath,
     OneOrList,
     OrganizationSlug,
+    ProcessGroup,
     RegionKey,
     Text,
     Workers,
     between,
     keys_below,
-    later,
     not_built,
     one_of,
     required,
@@ -89,14 +89,21 @@ class Telemetry(Section):
     data_dir: FilledText = setting(
         "data", "folder", "Where samples and tokens are kept; relative to the configuration file's folder."
     )
-    retention: Annotated[float, seconds(_HOUR, 36_500 * _DAY)] = setting("15d", "duration", "How long samples stay.")
+    retention: Annotated[float, seconds(_MINUTE, 36_500 * _DAY)] = setting("15d", "duration", "How long samples stay.")
+    retention_size: Annotated[int, size(16 * _MIB, 1024 * _TIB)] | None = setting(
+        None, "size or null", "What the store may take on the disk: the oldest samples go first; null: any."
+    )
     own_interval: Annotated[float, seconds(100 * _MS, 5 * _MINUTE)] = setting(
         "5s", "duration", "How often the front door's own counters are sampled."
     )
     scrape_interval: Annotated[float, seconds(100 * _MS, _HOUR)] = setting(
         "15s", "duration", "How often the apps' own metrics are fetched."
     )
-    query_workers: Annotated[int, between(1, 64)] = setting(1, "1 to 64", "Killable processes that answer queries.")
+    query_workers: Annotated[int, between(1, 64)] = setting(
+        1,
+        "1 to 64",
+        "Killable processes that answer one organization's queries; one more stands by for its neighbours.",
+    )
     query_timeout: Annotated[float, seconds(10 * _MS, 10 * _MINUTE)] = setting(
         "5s", "duration", "A query's deadline; a shorter `timeout` of the request wins."
     )
@@ -112,6 +119,9 @@ class Telemetry(Section):
     first_zero: bool = setting(
         True, "true or false", "A new counter gets a 0 one beat before its first value, so increase() sees the first."
     )
+    instance_metrics: bool = setting(
+        True, "true or false", "This machine's memory, CPU, disks and so on as `fly_instance_*` of the instances on it."
+    )
 
 
 class Organization(Section):
@@ -125,27 +135,39 @@ class Metrics(Section):
 
     port: Annotated[int, between(1, 65535)] | None = setting(None, "1 to 65535", "Default: the instance's own port.")
     path: MetricsPath = setting("/metrics", "path", "What is asked for.")
+    https: bool = setting(
+        False, "true or false", "Over TLS; the certificate is not verified, since targets are addressed by IP."
+    )
+    processes: list[ProcessGroup] = setting(
+        [], "list of process groups", "Only on instances of these groups; `[]`: on all."
+    )
 
 
 class Concurrency(Section):
     """How much of an app's work an instance takes at once."""
 
-    type: Annotated[
-        Text, one_of("requests", "connections"), later("connections", "counting connections; write requests")
-    ] = setting("requests", "requests", "What is counted. (`connections`: not built yet.)")
-    soft_limit: Annotated[None, not_built(None, "a bound on what an instance takes at once")] = setting(
-        None, "null", "Not built yet."
+    type: Annotated[Text, one_of("requests", "connections")] = setting(
+        "requests", "requests or connections", "What is counted. A `fly_toml` that says nothing means connections."
     )
-    hard_limit: Annotated[None, not_built(None, "a bound on what an instance takes at once")] = setting(
-        None, "null", "Not built yet."
+    soft_limit: Annotated[int, between(1, 10**9)] | None = setting(
+        None, "1 to 1000000000", "Above it other instances are preferred. Read, not enforced yet: a warning says so."
+    )
+    hard_limit: Annotated[int, between(1, 10**9)] | None = setting(
+        None, "1 to 1000000000", "At it an instance gets no more. Read, not enforced yet: a warning says so."
     )
 
 
 class Instance(Section):
     """One place where an app runs."""
 
-    address: InstanceAddress = required("address", "Where it listens; a name is looked up when the file is loaded.")
+    address: InstanceAddress = required(
+        "address",
+        "Where it listens; a name is looked up when the file is loaded. With a `fly_toml` the port may be left out.",
+    )
     region: Text | None = setting(None, "region", "Where it runs; default `edge.region`.")
+    process: ProcessGroup = setting(
+        "app", "process group", "What `metrics.processes` chooses by; a `fly_toml` that names groups: its first."
+    )
     id: Hex14 | None = setting(None, "14 hex digits", "The `instance` label; default derived from app and address.")
     host: Hex4 | None = setting(
         None, "4 hex digits", "The machine it runs on, in the `host` label; derived when not given."
@@ -158,8 +180,11 @@ class App(Section):
     name: AppName = required("name", "The `app` label; one app of this name across all organizations.")
     organization: Text | None = setting(None, "organization", "Who sees its metrics; default the first organization.")
     hostnames: list[Hostname] = setting([], "list of hostnames", "Exact, or `*.suffix` for every name below it.")
-    fly_toml: Annotated[None, not_built(None, "reading an app's fly.toml; give its keys inline")] = setting(
-        None, "null", "Not built yet."
+    fly_toml: FilledText | None = setting(
+        None,
+        "file",
+        "A fly.toml, relative to this file's folder: its metrics, concurrency, process group and internal port, where "
+        "they are not given here.",
     )
     metrics: Annotated[list[Metrics] | None, OneOrList] = keys_below(
         lambda: None, "mapping, or a list of them", "Where its own metrics are; null: it has none."
@@ -182,6 +207,24 @@ class Limits(Section):
     body_bytes: Annotated[int, size(0, _TIB)] | None = setting(None, "size or null", "A request's body; null: any.")
     connections: Annotated[int, between(1, 1_000_000)] = setting(
         10_000, "1 to 1000000", "Client connections one worker holds at once."
+    )
+
+
+class ScrapeLimits(Section):
+    """Bounds of one page that an app exports; a page beyond one of them is refused whole, and `targets` says why."""
+
+    body_bytes: Annotated[int, size(_KIB, _GIB)] = setting("16MiB", "size", "The page, unpacked.")
+    samples: Annotated[int, between(1, 10_000_000)] = setting(100_000, "1 to 10000000", "Samples.")
+    labels: Annotated[int, between(1, 1000)] = setting(64, "1 to 1000", "Labels of one series.")
+    label_name_characters: Annotated[int, between(16, 65_536)] = setting(
+        512, "16 to 65536", "Characters of a label's name."
+    )
+    label_value_characters: Annotated[int, between(16, 1_048_576)] = setting(
+        8192, "16 to 1048576", "Characters of a label's value; the metric's name counts as one."
+    )
+    lines: Annotated[int, between(1, 50_000_000)] = setting(500_000, "1 to 50000000", "Lines, comments too.")
+    series: Annotated[int, between(1, 50_000_000)] = setting(
+        200_000, "1 to 50000000", "Not of a page: series one target may have within an hour; newer ones are left out."
     )
 
 
@@ -232,6 +275,7 @@ class Configuration(Section):
     apps: list[App] = keys_below(list, "list of mappings", "The apps behind the front door.")
     limits: Limits = keys_below(Limits, "mapping", "Bounds of one message and one connection.")
     timeouts: Timeouts = keys_below(Timeouts, "mapping", "How long is waited.")
+    scrape_limits: ScrapeLimits = keys_below(ScrapeLimits, "mapping", "Bounds of one page that an app exports.")
     trusted_proxies: Annotated[list[str], not_built([], "believing the X-Forwarded-* headers of other proxies")] = (
         setting([], "empty list", "Not built yet.")
     )

@@ -16,6 +16,7 @@ _NUMBERS_AND_DOTS = re.compile(r"[0-9.]+")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 HOSTNAME_CHARACTERS_MAX = 253
+PROCESS_GROUP_CHARACTERS_MAX = 63
 
 RESERVED_SLUGS = {
     "_operator": "the operator's own organization, which always exists",
@@ -64,6 +65,31 @@ def parse_address(text: str, *, port_zero: bool = False) -> Address:
     if port > 65535 or (port == 0 and not port_zero):
         raise BadNameError(f"the port {port} is out of range; wanted {0 if port_zero else 1} to 65535")
     return Address(_checked_host(host, text, port), port)
+
+
+def with_port(text: str, port: int) -> str:
+    """An address as it is, or with a port where it has none: `10.0.0.5`, `::1`, `[::1]`, `db.internal`."""
+    for candidate in (text, f"{text}:{port}", f"[{text}]:{port}"):
+        try:
+            parse_address(candidate)
+        except BadNameError:
+            continue
+        return candidate
+    return text
+
+
+def parse_metrics_path(text: str) -> str:
+    """What a metrics endpoint is asked for."""
+    if not text.startswith("/") or not text.isprintable() or " " in text or not text.isascii():
+        raise BadNameError(f"{got(text)} is no path; wanted one that begins with '/', e.g. /metrics")
+    return text
+
+
+def parse_process_group(text: str) -> str:
+    """A process group's name, as a fly.toml has it."""
+    if not 0 < len(text) <= PROCESS_GROUP_CHARACTERS_MAX or not text.isprintable() or " " in text:
+        raise BadNameError(f"{got(text)} is no process group; wanted a word such as web")
+    return text
 
 
 def parse_hostname(text: str) -> str:

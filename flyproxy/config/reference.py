@@ -16,7 +16,7 @@ Made by `python -m flyproxy.config.reference` from the models in `flyproxy/confi
 
 `flyproxy run -c FILE` reads one YAML file; `flyproxy check FILE` names every fault in it with its line. Every key has
 a default, so an empty file is a valid one; unknown keys are refused. `config/flyproxy.yaml` has every key at its
-default.
+default. In its place an app's fly.toml may stand, as it is: [fly-toml.md](fly-toml.md).
 
 - **Precedence**: flags, then the environment, then the file, then the defaults. The environment may set every key of
   {", ".join(f"`{section}`" for section in SECTIONS)} as `{VARIABLE_PREFIX}<SECTION>_<KEY>`

@@ -87,8 +87,14 @@ class _Resolving:
                 self._instance(app, instance, ("apps", index, "instances", number, "address"))
                 for number, instance in enumerate(app.instances)
             ),
-            metrics=tuple(resolved.MetricsEndpoint(entry.port, entry.path) for entry in app.metrics or ()),
+            metrics=tuple(
+                resolved.MetricsEndpoint(entry.port, entry.path, entry.https, tuple(entry.processes))
+                for entry in app.metrics or ()
+            ),
             access_log=app.access_log,
+            concurrency=resolved.Concurrency(
+                app.concurrency.type, app.concurrency.soft_limit, app.concurrency.hard_limit
+            ),
         )
 
     def _instance(self, app: models.App, instance: models.Instance, path: Path) -> resolved.Instance:
@@ -99,6 +105,7 @@ class _Resolving:
             port=address.port,
             region=instance.region or self._configuration.edge.region,
             worker_host=instance.host or self._worker_host(address),
+            process=instance.process,
         )
 
     def _worker_host(self, address: Address) -> str:
@@ -150,6 +157,18 @@ class _Resolving:
             drain_s=timeouts.drain,
         )
 
+    def _scrape_limits(self) -> resolved.ScrapeLimits:
+        limits = self._configuration.scrape_limits
+        return resolved.ScrapeLimits(
+            body_bytes=limits.body_bytes,
+            samples=limits.samples,
+            labels=limits.labels,
+            label_name_characters=limits.label_name_characters,
+            label_value_characters=limits.label_value_characters,
+            lines=limits.lines,
+            series=limits.series,
+        )
+
     def _regions(self) -> tuple[resolved.Region, ...]:
         own = (
             resolved.Region(region.key, region.latitude, region.longitude, region.name or region.key, "")
@@ -165,6 +184,7 @@ class _Resolving:
             port=address.port,
             data_dir=os.path.join(self._loaded.folder, os.path.expanduser(settings.data_dir)),
             retention_s=settings.retention,
+            retention_size_bytes=settings.retention_size,
             own_interval_s=settings.own_interval,
             scrape_interval_s=settings.scrape_interval,
             query_workers=settings.query_workers,
@@ -177,4 +197,6 @@ class _Resolving:
             metricsql=self._configuration.promql.metricsql,
             organizations=tuple(organization.slug for organization in self._configuration.organizations),
             regions=self._regions(),
+            scrape_limits=self._scrape_limits(),
+            instance_metrics=settings.instance_metrics,
         )

@@ -18,6 +18,8 @@ class Instance:
     region: str
     worker_host: str
     """The `host` label: 4 hex digits of the machine the instance runs on."""
+    process: str = "app"
+    """Its process group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,21 @@ class MetricsEndpoint:
     """None: the instance's own port."""
     path: str
     https: bool = False
+    """TLS; the certificate is not verified (docs/decisions/0005)."""
+    processes: tuple[str, ...] = ()
+    """Only on instances of these process groups; none named: on all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How much of an app's work an instance takes at once. Carried, not enforced yet."""
+
+    type: str = "requests"
+    """What is counted: "requests" or "connections"."""
+    soft_limit: int | None = None
+    """Above it, other instances are preferred."""
+    hard_limit: int | None = None
+    """At it, an instance gets no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,7 @@ class App:
     instances: tuple[Instance, ...]
     metrics: tuple[MetricsEndpoint, ...]
     access_log: bool = True
+    concurrency: Concurrency = Concurrency()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +133,23 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class ScrapeLimits:
+    """Bounds of one page that an app exports; a page beyond one of them is refused whole."""
+
+    body_bytes: int = 16 * 1024 * 1024
+    """Unpacked."""
+    samples: int = 100_000
+    labels: int = 64
+    """Of one series."""
+    label_name_characters: int = 512
+    label_value_characters: int = 8192
+    lines: int = 500_000
+    """Comments too."""
+    series: int = 200_000
+    """Not of a page: different series that one target may have within an hour. New ones beyond it are left out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """Everything telemetry and the query workers need to know of one generation."""
 
@@ -136,6 +171,17 @@ class Telemetry:
     organizations: tuple[str, ...]
     """Without `_operator`, which always exists."""
     regions: tuple[Region, ...]
+    retention_size_bytes: int | None = None
+    """What the store's file may take; None: any size."""
+    scrape_limits: ScrapeLimits = ScrapeLimits()
+
+    @property
+    def query_processes(self) -> int:
+        """`query_workers`, and one that stands by: no organization can keep all of them busy."""
+        return self.query_workers + 1
+
+    instance_metrics: bool = True
+    """Whether this machine is read for the instances on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,10 +45,20 @@ class Generation:
         return frozenset(instance.id for app in self.apps for instance in app.instances)
 
 
+def endpoints_of(app: App, instance: Instance) -> tuple[MetricsEndpoint, ...]:
+    """The app's metrics endpoints that this instance has: those of its process group, and those of all groups."""
+    return tuple(
+        endpoint for endpoint in app.metrics if not endpoint.processes or instance.process in endpoint.processes
+    )
+
+
 def static_generation(number: int, resolved: Resolved) -> Generation:
-    """The generation of a resolved configuration: one target for each instance and metrics endpoint of its app."""
+    """The generation of a resolved configuration: one target for each metrics endpoint of each instance."""
     apps = resolved.edge.apps
     targets = tuple(
-        Target(app, instance, endpoint) for app in apps for instance in app.instances for endpoint in app.metrics
+        Target(app, instance, endpoint)
+        for app in apps
+        for instance in app.instances
+        for endpoint in endpoints_of(app, instance)
     )
     return Generation(number, apps, targets)

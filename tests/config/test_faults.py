@@ -49,6 +49,22 @@ def test_the_error_orders_its_faults_and_reads_as_rendered() -> None:
     assert str(error) == render_faults([earlier, later])
 
 
+def test_faults_of_several_files_stand_file_by_file() -> None:
+    faults = [
+        Fault("a", 9, 1, "", "1"),
+        Fault("b", 2, 1, "", "2"),
+        Fault("a", 3, 1, "", "3"),
+        Fault("X", None, None, "", "0"),
+    ]
+    assert [fault.sentence for fault in ConfigError(faults).faults] == ["0", "3", "1", "2"]
+
+
+def test_warnings_are_shown_and_counted_beside_errors() -> None:
+    shown = render_faults([Fault("f", 1, 1, "", "s", "x"), Fault("f", 2, 1, "k", "t", "y", "warning")])
+    assert "f:2:1: warning: k: t" in shown
+    assert shown.splitlines()[-1] == "1 error, 1 warning"
+
+
 def test_a_fault_is_json() -> None:
     assert json.loads(json.dumps(Fault("f", 1, 2, "edge", "s", "x").as_json())) == {
         "severity": "error",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyproxy.config.faults import ConfigError, Fault
+from flyproxy.config.faults import ConfigError, Fault, render_line
 from flyproxy.config.load import from_flags, load_bytes, load_file
 
 FOLDER = Path(__file__).parent
@@ -111,6 +111,7 @@ def test_the_environment_may_set_numbers_and_names() -> None:
         "FLYPROXY_TELEMETRY_FIRST_ZERO": "false",
         "FLYPROXY_LIMITS_BODY_BYTES": "null",
         "FLYPROXY_TIMEOUTS_DRAIN": "0s",
+        "FLYPROXY_SCRAPE_LIMITS_BODY_BYTES": "1MiB",
         "FLYPROXY_TOKEN": "is not a setting",
     }
     configuration = load_bytes(b"limits: {body_bytes: 1MiB}", "f.yml", environ=environ).configuration
@@ -119,6 +120,7 @@ def test_the_environment_may_set_numbers_and_names() -> None:
     assert configuration.telemetry.first_zero is False
     assert configuration.limits.body_bytes is None
     assert configuration.timeouts.drain == 0
+    assert configuration.scrape_limits.body_bytes == 1024 * 1024
 
 
 @pytest.mark.parametrize(
@@ -164,9 +166,14 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
         assert str(caught.value) == f"{path}: error: cannot read the configuration: {reason}\n1 error"
 
 
-def test_a_fly_toml_is_refused_for_now() -> None:
-    with pytest.raises(ConfigError, match=r"^fly\.toml: error: not built yet: reading a fly\.toml"):
-        load_file("fly.toml", environ={})
+def test_limits_that_are_not_enforced_yet_are_a_warning_and_no_fault() -> None:
+    raw = b"apps:\n  - name: a\n    concurrency: {type: connections, soft_limit: 20, hard_limit: 25}\n"
+    (warning,) = load_bytes(raw, "f.yml", environ={}).warnings
+    assert render_line(warning) == (
+        "f.yml:3:50: warning: apps[0].concurrency.soft_limit: "
+        "not built yet: enforcing limits; an instance gets all that comes"
+    )
+    assert load_bytes(b"apps: [{name: a, concurrency: {type: connections}}]", "f.yml", environ={}).warnings == ()
 
 
 def test_a_file_that_is_too_large_is_refused_unread() -> None:

@@ -14,7 +14,7 @@ from flyproxy.config.models import App, Configuration, Instance, Listener, Metri
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = ROOT / "config" / "flyproxy.yaml"
-SECTIONS = ("edge", "telemetry", "limits", "timeouts", "promql")
+SECTIONS = ("edge", "telemetry", "limits", "timeouts", "scrape_limits", "promql")
 
 
 def test_the_shipped_file_is_the_defaults() -> None:

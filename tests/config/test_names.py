@@ -2,7 +2,7 @@
 
 import pytest
 
-from flyproxy.config.names import Address, BadNameError, parse_address, parse_hex, parse_hostname, parse_slug
+from flyproxy.config.names import Address, BadNameError, parse_address, parse_hex, parse_hostname, parse_slug, with_port
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,21 @@ def test_hex_digits() -> None:
     for text in ("", "2bc", "2bc33", "2bcg", "2bc3\n"):
         with pytest.raises(BadNameError):
             parse_hex(text, 4, "host")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.5", "10.0.0.5:80"),
+        ("10.0.0.5:81", "10.0.0.5:81"),
+        ("::1", "[::1]:80"),
+        ("[::1]", "[::1]:80"),
+        ("[::1]:81", "[::1]:81"),
+        ("db.internal", "db.internal:80"),
+        ("8080", "8080"),
+        ("http://x", "http://x"),
+        ("10.0.0.5:", "10.0.0.5:"),
+    ],
+)
+def test_a_port_is_added_only_where_that_makes_an_address(text: str, expected: str) -> None:
+    assert with_port(text, 80) == expected

@@ -10,7 +10,16 @@ from flyproxy.config.faults import ConfigError
 from flyproxy.config.load import Loaded, from_flags, load_bytes
 from flyproxy.config.machine import Machine, four_digits
 from flyproxy.config.resolve import instance_id, resolve
-from flyproxy.config.resolved import Instance, Limits, Listener, MetricsEndpoint, Resolved, Timeouts
+from flyproxy.config.resolved import (
+    Concurrency,
+    Instance,
+    Limits,
+    Listener,
+    MetricsEndpoint,
+    Resolved,
+    ScrapeLimits,
+    Timeouts,
+)
 
 
 def loaded(text: str) -> Loaded:
@@ -85,6 +94,51 @@ def test_metrics_are_one_endpoint_or_several(machine: Machine) -> None:
         (MetricsEndpoint(None, "/metrics"), MetricsEndpoint(1, "/x")),
         (),
     ]
+
+
+def test_process_groups_choose_where_metrics_are(machine: Machine) -> None:
+    text = """
+apps:
+  - name: a
+    metrics: {port: 1, https: true, processes: [web]}
+    instances: [{address: "127.0.0.1:1", process: web}, {address: "127.0.0.1:2"}]
+"""
+    (app,) = resolve(loaded(text), machine).edge.apps
+    assert app.metrics == (MetricsEndpoint(1, "/metrics", True, ("web",)),)
+    assert [instance.process for instance in app.instances] == ["web", "app"]
+
+
+def test_limits_are_carried(machine: Machine) -> None:
+    text = "apps: [{name: a, concurrency: {type: connections, soft_limit: 20, hard_limit: 25}}, {name: b}]"
+    limits = [app.concurrency for app in resolve(loaded(text), machine).edge.apps]
+    assert limits == [Concurrency("connections", 20, 25), Concurrency("requests", None, None)]
+
+
+def test_scrape_limits_are_the_scrapers_unless_given(machine: Machine) -> None:
+    assert resolve(loaded(""), machine).telemetry.scrape_limits == ScrapeLimits()
+    given = resolve(loaded("scrape_limits: {body_bytes: 1MiB, samples: 7, lines: 9}"), machine).telemetry.scrape_limits
+    assert given == ScrapeLimits(body_bytes=1024 * 1024, samples=7, lines=9)
+
+
+def test_each_app_belongs_to_its_organization(machine: Machine) -> None:
+    text = """
+organizations: [{slug: personal}, {slug: acme}, {slug: rival}]
+apps: [{name: a}, {name: b, organization: acme}, {name: c, organization: acme}, {name: d, organization: rival}]
+"""
+    result = resolve(loaded(text), machine)
+    assert result.telemetry.organizations == ("personal", "acme", "rival")
+    assert [(app.name, app.organization) for app in result.edge.apps] == [
+        ("a", "personal"),
+        ("b", "acme"),
+        ("c", "acme"),
+        ("d", "rival"),
+    ]
+
+
+def test_a_name_is_one_app_across_all_organizations() -> None:
+    text = "organizations: [{slug: x}, {slug: y}]\napps: [{name: a, organization: x}, {name: a, organization: y}]"
+    with pytest.raises(ConfigError, match="the app 'a' is given twice"):
+        loaded(text)
 
 
 def test_names_nobody_knows_are_faults_with_their_place(machine: Machine) -> None:

@@ -1,0 +1,185 @@
+"""A whole configuration from one fly.toml: `flyproxy run fly.toml`.
+
+One app, which gets every host; one instance, this machine's internal_port. The doors: Fly's ports 80 and 443 are this
+machine's 8080 (plain HTTP until there is TLS), any other HTTP or raw TCP port is itself. The app has a port of its own
+on this machine, and on Fly it often is the very port of a door: such a door goes 10,000 higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flyproxy.config.document import Document
+from flyproxy.config.faults import ConfigError, Path, did_you_mean
+from flyproxy.config.fly_toml import FlyToml, Ports, Service
+from flyproxy.config.names import BadNameError, parse_slug
+from flyproxy.config.regions import LOCAL, shipped_keys
+from flyproxy.config.scalars import got
+
+HTTP_PORT = 8080
+"""Of the door that stands for Fly's 80 and 443."""
+STEP_ASIDE = 10_000
+PORT_MAX = 65_535
+DOORS_MAX = 64
+"""Of one file: a port range may name 65,535."""
+DEFAULT_NAME = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    path: Path
+    """What asks for it."""
+    port: int
+    http: bool
+    stepped_aside: bool
+
+
+def front_door(fly: FlyToml) -> Document:
+    """The configuration as a document: its tree is that of a YAML file, its places are the fly.toml's.
+
+    Raises ConfigError when there is nothing to serve.
+    """
+    document = fly.document
+    name = _name(fly)
+    doors = _doors(fly)
+    if not doors and not document.faults:
+        sentence = "nothing to serve: no http_service, and no services with a TCP port that a door can be opened for"
+        raise ConfigError([document.fault((), sentence), *document.warnings])  # which say why there is no door
+    if document.faults:
+        raise ConfigError(document.faults)
+    assert fly.main is not None, "there are doors"
+    whole = Document(document.name, document.lines, warnings=document.warnings)
+    instance = {"address": f"127.0.0.1:{fly.main.internal_port}", "process": fly.process}
+    whole.tree = {
+        "edge": {"default_app": name, "region": _region(fly)},
+        "listeners": [_listener(door, name) for door in doors],
+        "apps": [
+            {
+                "name": name,
+                "metrics": metrics_of(fly, {fly.process}) or None,
+                "concurrency": concurrency_of(fly),
+                "instances": [instance],
+            }
+        ],
+    }
+    _keep_places(fly, whole, doors)
+    return whole
+
+
+def metrics_of(fly: FlyToml, processes: set[str]) -> list[dict[str, object]]:
+    """The file's metrics as a YAML file has them, but for those of process groups that no instance here is of."""
+    found: list[dict[str, object]] = []
+    for path, endpoint in fly.metrics:
+        here = [name for name in endpoint.processes if name in processes]
+        if endpoint.processes and not here:
+            words = ", ".join(f"'{name}'" for name in endpoint.processes)
+            fly.document.warn((*path, "processes"), f"not scraped: no instance here is of the process group {words}")
+            continue
+        found.append({"port": endpoint.port, "path": endpoint.path, "https": endpoint.https, "processes": here})
+    return found
+
+
+def concurrency_of(fly: FlyToml) -> dict[str, object]:
+    """The main service's concurrency as a YAML file has it."""
+    limits = fly.concurrency
+    return {"type": limits.type, "soft_limit": limits.soft_limit, "hard_limit": limits.hard_limit}
+
+
+def _name(fly: FlyToml) -> str:
+    if fly.app is None:
+        fly.document.warn((), f"no 'app' is named; it is called '{DEFAULT_NAME}' in the metrics")
+        return DEFAULT_NAME
+    try:
+        return parse_slug(fly.app, "app's name")
+    except BadNameError as error:
+        fly.document.faults.append(fly.document.fault(("app",), str(error)))
+        return DEFAULT_NAME
+
+
+def _region(fly: FlyToml) -> str:
+    """The primary region; one that has no place on our map must not stop anybody."""
+    region = fly.primary_region
+    if region is None or region in shipped_keys():
+        return region or LOCAL
+    hint = did_you_mean(region, sorted(shipped_keys())) or "."
+    sentence = f"unknown region {got(region)}{hint} This front door stands in '{LOCAL}'"
+    fly.document.warn(("primary_region",), sentence, at_key=False)
+    return LOCAL
+
+
+def _listener(door: _Door, name: str) -> dict[str, object]:
+    bind = f"0.0.0.0:{door.port}"
+    return {"bind": bind} if door.http else {"bind": bind, "handlers": [], "app": name}
+
+
+def _doors(fly: FlyToml) -> list[_Door]:
+    """The doors in the order of the file; a port is opened once."""
+    doors: dict[int, _Door] = {}
+    for door in _wanted(fly):
+        if door.port in doors:
+            continue
+        if len(doors) == DOORS_MAX:
+            fly.document.warn(door.path, f"a front door made from a fly.toml has at most {DOORS_MAX} doors")
+            break
+        assert fly.main is not None
+        internal_port = fly.main.internal_port
+        said = f"the app itself has port {internal_port} on this machine; "
+        if door.port == internal_port:  # no room to step aside
+            fly.document.warn((*fly.main.path, "internal_port"), f"{said}no door is opened on it")
+            continue
+        doors[door.port] = door
+        if door.stepped_aside:
+            fly.document.warn((*fly.main.path, "internal_port"), f"{said}the door is on {door.port}")
+    return list(doors.values())
+
+
+def _wanted(fly: FlyToml) -> Iterator[_Door]:
+    for service in fly.services:
+        assert fly.main is not None
+        if not service.ports:
+            continue  # private: Fly opens nothing either
+        if service.internal_port != fly.main.internal_port:
+            sentence = f"not built yet: a second internal port ({fly.main.internal_port} is the first); no door is "
+            fly.document.warn((*service.path, "internal_port"), f"{sentence}opened for this service")
+            continue
+        for ports in service.ports:
+            if _is_spoken(fly, ports):
+                http = "http" in ports.handlers
+                for number in range(ports.first, ports.last + 1):
+                    yield _beside(fly.main, ports.path, HTTP_PORT if http and number in (80, 443) else number, http)
+
+
+def _is_spoken(fly: FlyToml, ports: Ports) -> bool:
+    """Can a door do what the port's handlers ask for? TLS on 443 is met half-way, in plain HTTP."""
+    place = (*ports.path, "handlers")
+    strange = sorted(ports.handlers & {"proxy_proto", "pg_tls", "tls"})
+    if strange == ["tls"] and "http" in ports.handlers and ports.first == ports.last == 443:
+        fly.document.warn(place, "not built yet: TLS; the port is served in plain HTTP, as port 80 is")
+        return True
+    if strange:
+        written = str(ports.first) if ports.first == ports.last else f"{ports.first} to {ports.last}"
+        fly.document.warn(place, f"not built yet: the handler '{strange[0]}'; no door is opened for port {written}")
+    return not strange
+
+
+def _beside(main: Service, path: Path, port: int, http: bool) -> _Door:
+    """A door on this port, or above it where the app itself is."""
+    taken = port == main.internal_port and port + STEP_ASIDE <= PORT_MAX
+    return _Door(path, port + STEP_ASIDE if taken else port, http, taken)
+
+
+def _keep_places(fly: FlyToml, whole: Document, doors: list[_Door]) -> None:
+    """Where a fault of the whole (a port that is taken twice) shows its caret."""
+    assert fly.main is not None
+    origins: dict[Path, Path] = {
+        ("edge", "region"): ("primary_region",),
+        ("apps", 0, "name"): ("app",),
+        ("apps", 0, "instances", 0, "address"): (*fly.main.path, "internal_port"),
+        **{("listeners", index, "bind"): door.path for index, door in enumerate(doors)},
+    }
+    for path, origin in origins.items():
+        for length in range(len(origin), 0, -1):
+            if origin[:length] in fly.document.values:
+                whole.values[path] = fly.document.values[origin[:length]]
+                break
