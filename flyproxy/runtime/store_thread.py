@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from flyproxy.instrument.own_metrics import OwnMetrics
 from flyproxy.series.samples import Batch
+from flyproxy.tsdb.compaction import Sealed, stretch_ms
 from flyproxy.tsdb.faults import StoreError
 from flyproxy.tsdb.writer import Writer
 
@@ -20,7 +21,7 @@ log = logging.getLogger("flyproxy.telemetry")
 
 RESULT = TypeVar("RESULT")
 EXPIRE_CALLS_MAX = 100
-"""Bounded steps of retention in one go; what is left goes next time."""
+"""Bounded steps of one kind of retention in one go; what is left goes next time."""
 
 
 class StoreThread:
@@ -34,14 +35,17 @@ class StoreThread:
         self._path = ""
         self._first_zero = True
         self._retention_s = 0.0
+        self._retention_bytes: int | None = None
         self._writer: Writer | None = None
         self._closed = False
         self._when_opened: list[Callable[[Writer], None]] = []
 
-    async def open(self, path: str, *, first_zero: bool, retention_s: float) -> bool:
+    async def open(
+        self, path: str, *, first_zero: bool, retention_s: float, retention_bytes: int | None = None
+    ) -> bool:
         """Whether the store could be opened; if not, `fault` says why, and each call below tries again."""
         self._path = path
-        self.adjust(first_zero=first_zero, retention_s=retention_s)
+        self.adjust(first_zero=first_zero, retention_s=retention_s, retention_bytes=retention_bytes)
         try:
             await self._on_thread(self._open_writer)
         except StoreError as fault:
@@ -49,10 +53,11 @@ class StoreThread:
             return False
         return True
 
-    def adjust(self, *, first_zero: bool, retention_s: float) -> None:
+    def adjust(self, *, first_zero: bool, retention_s: float, retention_bytes: int | None = None) -> None:
         """Settings that may change while it is open; the next append and the next expiry go by them."""
         self._first_zero = first_zero
         self._retention_s = retention_s
+        self._retention_bytes = retention_bytes
 
     async def append(self, batches: Sequence[Batch]) -> bool:
         """Whether the batches are on the disk now."""
@@ -95,20 +100,44 @@ class StoreThread:
         """The organizations that have rows of this target; none while the store cannot be opened."""
         return await self._quietly(lambda: self._open_writer().organizations_of(target)) or set()
 
+    async def seal(self, now_ms: int) -> None:
+        """Seal what is ready at that time, in bounded steps: an append that comes meanwhile waits for one at most, and
+        between two of them the processor is left to others for as long as the last one took."""
+        while True:
+            begun_ns = time.monotonic_ns()
+            sealed = await self._quietly(
+                lambda: self._open_writer().seal(now_ms, stretch_ms(self._retention_s))  # as it is by then
+            )
+            took_ns = time.monotonic_ns() - begun_ns
+            if sealed is None:
+                return
+            if sealed.frame is not None:
+                self._count_sealed(sealed, took_ns)
+            if not sealed.more:
+                return
+            await asyncio.sleep(took_ns / 1e9)
+
     async def expire(self, now_ms: int) -> None:
-        """Retention, and the store's size on /metrics."""
-
-        def expire() -> dict[str, int]:
-            writer = self._open_writer()
-            for _ in range(EXPIRE_CALLS_MAX):
-                if not writer.delete_before(now_ms - round(self._retention_s * 1000)):
-                    break
-            return writer.statistics()
-
-        statistics = await self._quietly(expire)
+        """Retention by time and by size, short-lived frames merged, in steps as `seal`; and the store's measures on
+        /metrics."""
+        horizon_ms = now_ms - round(self._retention_s * 1000)
+        bytes_max = self._retention_bytes
+        await self._repeat(lambda writer: writer.delete_before(horizon_ms))
+        if bytes_max is not None and await self._repeat(lambda writer: writer.shrink(bytes_max)):
+            self._own.count("flyproxy_store_size_retentions_total")
+        await self._repeat(lambda writer: writer.merge(now_ms, stretch_ms(self._retention_s)))
+        await self._repeat(Writer.give_back)
+        statistics = await self._quietly(lambda: self._open_writer().statistics())
         if statistics is not None:
             self._own.set("flyproxy_store_bytes", statistics["file_bytes"])
+            self._own.set("flyproxy_store_free_bytes", statistics["free_bytes"])
             self._own.set("flyproxy_store_series", statistics["series"])
+            self._own.set("flyproxy_store_frames", statistics["frames"])
+            self._own.set("flyproxy_store_chunks", statistics["chunks"])
+            self._own.set("flyproxy_store_log_rows", statistics["log_rows"])
+            self._own.set("flyproxy_store_frames_merged_total", statistics["frames_merged"])
+            self._own.set("flyproxy_store_rows_deleted_total", statistics["rows_deleted"])
+            self._own.set("flyproxy_store_chunks_deleted_total", statistics["chunks_deleted"])
 
     async def close(self) -> None:
         """Everything asked for before is done when this returns; nothing is stored any more."""
@@ -134,6 +163,21 @@ class StoreThread:
             self._when_opened = []
         self._writer.first_zero = self._first_zero
         return self._writer
+
+    async def _repeat(self, step: Callable[[Writer], int]) -> int:
+        """Take a bounded step until nothing is left for it, each one on its own: appends go in between. How many steps
+        did something."""
+        for done in range(EXPIRE_CALLS_MAX):
+            if not await self._quietly(lambda: step(self._open_writer())):
+                return done
+        return EXPIRE_CALLS_MAX
+
+    def _count_sealed(self, sealed: Sealed, took_ns: int) -> None:
+        self._own.observe("flyproxy_store_seal_duration_seconds", took_ns)
+        self._own.count("flyproxy_store_rows_sealed_total", sealed.rows)
+        self._own.count("flyproxy_store_samples_sealed_total", sealed.samples)
+        self._own.count("flyproxy_store_chunks_sealed_total", sealed.chunks)
+        self._own.count("flyproxy_store_chunk_bytes_total", sealed.bytes)
 
     def _failed(self, fault: StoreError) -> None:
         if self.fault != str(fault):

@@ -1,5 +1,7 @@
-"""One stored frame as a reader knows it: its labels, when its series were there, and its head if it has one."""
+"""One stored frame as a reader knows it: its labels, when its series were there, which chunks it has, and its head if
+it has one."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +12,15 @@ from flyproxy.tsdb.head import Head
 from flyproxy.tsdb.index import FrameIndex, Rows, Verdicts
 from flyproxy.tsdb.layout import LIVE_MS, NEVER_MS, Presence
 from flyproxy.tsdb.replay import Chain
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A sealed stretch: the frame's columns with first_ms <= t <= last_ms."""
+
+    id: int
+    first_ms: int
+    last_ms: int
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +34,10 @@ class StoredFrame:
     presence: Presence = field(default_factory=lambda: Presence(np.empty(0, np.int64), np.empty(0, np.int64)))
     first_ms: int = LIVE_MS
     last_ms: int = NEVER_MS
+    chunks: list[StoredChunk] = field(default_factory=list)
+    """Ascending; they do not overlap, and what is later is in the log."""
     head: Head | None = None
+    """The newest columns. Those it has it keeps when they are sealed."""
     chain: Chain | None = None
     """Where the head's last column left off."""
     used_at: int = 0
@@ -53,6 +67,21 @@ class StoredFrame:
             if births is not None:
                 self.head.give_birth(births)
             self.head.append(timestamp_ms, bits)
+
+    @property
+    def sealed_ms(self) -> int:
+        """What the log holds is later than this."""
+        return self.chunks[-1].last_ms if self.chunks else NEVER_MS
+
+    def chunks_between(self, start_ms: int, end_ms: int) -> list[StoredChunk]:
+        """Those with a time in start_ms <= t <= end_ms."""
+        first = bisect_left(self.chunks, start_ms, key=lambda chunk: chunk.last_ms)
+        return [chunk for chunk in self.chunks[first:] if chunk.first_ms <= end_ms]
+
+    def seal(self, chunk: StoredChunk) -> bool:
+        """The next chunk was sealed. False when it holds rows that were not seen in the log: the head lacks them."""
+        self.chunks.append(chunk)
+        return chunk.last_ms <= self.last_ms
 
     def forget_head(self) -> None:
         """It is decoded again when next asked for."""

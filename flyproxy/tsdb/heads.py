@@ -1,28 +1,33 @@
 """Which columns are kept decoded: a budget of bytes, shared by the frames that are asked for.
 
-A frame's head goes back as far as it was asked to while there is room. When there is none, heads that have not been
-used for a while go first; then each is cut back to its share, its part of the budget by its number of series, so all
-reach back equally far. What a head would be too large for is decoded for the one query and not kept.
+A frame's head goes back as far as it was asked to, at most to where the log begins, while there is room. When there is
+none, heads that have not been used for a while go first; then each is cut back to its share, its part of the budget by
+its number of series, so all reach back equally far. What a head would be too large for is decoded for the one query and
+not kept. Blocks of chunks take the room that heads leave, and are sure of a part of the budget.
 """
 
+from flyproxy.tsdb.blocks import Blocks
 from flyproxy.tsdb.frames import StoredFrame
 from flyproxy.tsdb.head import Head
 from flyproxy.tsdb.index import Rows
 from flyproxy.tsdb.replay import Replay
 
 HEAD_BYTES = 512 << 20
-"""Default bound of all heads together."""
+"""Default bound of all heads and blocks together."""
+BLOCKS_SHARE = 4
+"""Decoded blocks are sure of one in so many bytes of it."""
 IDLE_SELECTS = 1024
 """A head not used in so many selects of frames gives way to others."""
 _CELL_BYTES = 8
 
 
 class Heads:
-    """All heads of a reader."""
+    """All heads of a reader, and how much room its blocks have."""
 
-    def __init__(self, replay: Replay, head_bytes: int) -> None:
+    def __init__(self, replay: Replay, blocks: Blocks, head_bytes: int) -> None:
         self._replay = replay
-        self._bytes_max = head_bytes
+        self._blocks = blocks
+        self._budget = head_bytes
         self._selects = 0
         self._owners: dict[int, StoredFrame] = {}
         self._bytes = 0
@@ -35,12 +40,18 @@ class Heads:
         """What all heads occupied when they were last kept within their bound."""
         return self._bytes
 
-    def read(self, frame: StoredFrame, rows: Rows, start_ms: int, end_ms: int) -> tuple[Head, bool]:
-        """The columns with start_ms <= t <= end_ms: a head that has them for all series (True), or for `rows` only."""
+    def read(self, frame: StoredFrame, rows: Rows, start_ms: int, end_ms: int) -> tuple[Head | None, bool]:
+        """The columns with start_ms <= t <= end_ms as far as they are in the log (what is earlier than the head's
+        from_ms is in chunks): a head that has them for all series (True), or for `rows` only; None when there is
+        none."""
         self._selects += 1
         frame.used_at = self._selects
-        if (frame.head is not None and frame.head.from_ms <= start_ms) or self._reaches_back(frame, start_ms):
-            assert frame.head is not None
+        start_ms = max(start_ms, frame.sealed_ms + 1)
+        if frame.head is not None and frame.head.from_ms <= start_ms:
+            return frame.head, True
+        if start_ms > end_ms:
+            return None, False
+        if self._reaches_back(frame, start_ms):
             return frame.head, True
         self.cold_reads += 1
         return self._replay.read(frame.id, frame.index.count, start_ms, end_ms, rows)[0], False
@@ -54,11 +65,17 @@ class Heads:
         self._owners.pop(frame.id, None)
 
     def keep_within(self) -> None:
-        """After rows were appended: cut the heads back to the budget."""
+        """After rows were appended or blocks decoded: cut both back to the budget."""
         self._count()
         if self._bytes > self._bytes_max:
             self._make_room(0, None)
             self._count()
+        self._blocks.keep_within(max(self._budget // BLOCKS_SHARE, self._budget - self._bytes))
+
+    @property
+    def _bytes_max(self) -> int:
+        """What blocks leave to the heads."""
+        return self._budget - min(self._blocks.bytes, self._budget // BLOCKS_SHARE)
 
     def _reaches_back(self, frame: StoredFrame, start_ms: int) -> bool:
         """Make or lengthen the frame's head so that it has start_ms; False when it would be too large for that."""

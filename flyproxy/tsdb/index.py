@@ -110,6 +110,11 @@ class FrameIndex:
             return set()
         return {column.values[code] for code in np.unique(column.codes_at(rows)).tolist() if code}
 
+    def columns(self) -> list[Column]:
+        """Every label of the frame's series, as a layout of all of them would have it."""
+        every = np.arange(self.count)
+        return [Column(name, held.values[1:], held.codes_at(every)) for name, held in self._columns.items()]
+
     def _built(self, rows: Rows) -> list[Labels]:
         columns = []
         for name in sorted(self._columns):

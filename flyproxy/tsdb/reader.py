@@ -10,7 +10,8 @@ from flyproxy.series.frame import Frame
 from flyproxy.series.labels import Labels
 from flyproxy.series.matchers import Matcher
 from flyproxy.tsdb import schema
-from flyproxy.tsdb.frames import StoredFrame
+from flyproxy.tsdb.blocks import Blocks, Stretch
+from flyproxy.tsdb.frames import StoredChunk, StoredFrame
 from flyproxy.tsdb.heads import HEAD_BYTES, Heads
 from flyproxy.tsdb.index import Rows, Verdicts
 from flyproxy.tsdb.layout import Presence, decode_layout, decode_presence
@@ -26,7 +27,8 @@ an idle night the first question would wait for them beyond its deadline."""
 
 
 class Reader:
-    """A store as it was at the last refresh. Any thread may call it, one call at a time goes ahead."""
+    """A store as it was at the last refresh (or later, where frames were merged since). Any thread may call it, one
+    call at a time goes ahead."""
 
     def __init__(self, path: str, *, head_bytes: int, report: Callable[[str], None]) -> None:
         self._path = path
@@ -34,14 +36,21 @@ class Reader:
         self._connection = schema.open_readable(path)
         self._damages = Damages(report)
         self._replay = Replay(self._connection, path, self._damages)
-        self._heads = Heads(self._replay, head_bytes)
+        self._blocks = Blocks(self._connection, path, self._damages)
+        self._heads = Heads(self._replay, self._blocks, head_bytes)
         self._verdicts = Verdicts()
         self._frames: dict[int, StoredFrame] = {}
         self._organizations: dict[str, dict[int, StoredFrame]] = {}
         self._data_version = -1
         self._last_frame = self._last_layout = self._presence_version = self._last_row = self._deletions = 0
+        self._last_chunk = self._merged = 0
+        self._sealed: set[int] = set()
+        """Frames with chunks that were met since the last refresh."""
+        self._met_early: list[tuple[int, int, int, int]] = []
+        """Chunks of frames that the last refresh did not see."""
         try:
             self.refresh()
+            self._heads.keep_within()
         except BaseException:
             self._connection.close()
             raise
@@ -71,21 +80,14 @@ class Reader:
             if version == self._data_version:
                 return
             with schema.transaction(self._connection, self._path, "refreshing", "BEGIN"):
-                first = self._data_version == -1
-                self._read_frames()
-                self._read_layouts()
-                self._read_presence()
-                if first or self._is_far_behind():
-                    self._start_anew()
-                else:
-                    self._read_log()
-                self._read_deletions()
+                self._catch_up(first=self._data_version == -1)
             self._data_version = version
             self._heads.keep_within()
 
     def statistics(self) -> dict[str, int]:
-        """frames, series, rows (at most: the span of row numbers), bytes (of the file), head_bytes, heads,
-        rows_decoded, cold_reads, rows_damaged, rows_lost (behind a damaged one), layouts_damaged."""
+        """frames, series, rows (of the log, at most: the span of row numbers), chunks, bytes (of the file), head_bytes,
+        heads, block_bytes, rows_decoded, blocks_decoded, cold_reads, rows_damaged, rows_lost (behind a damaged one),
+        layouts_damaged, chunks_damaged (their heads), blocks_damaged."""
         with self._lock, schema.translating(self._path, "measuring it"):
             (rows,) = self._connection.execute("SELECT coalesce(max(id) - min(id) + 1, 0) FROM log").fetchone()
             (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
@@ -94,10 +96,13 @@ class Reader:
                 "frames": len(self._frames),
                 "series": sum(frame.index.count for frame in self._frames.values()),
                 "rows": int(rows),
+                "chunks": sum(len(frame.chunks) for frame in self._frames.values()),
                 "bytes": page_bytes * pages,
                 "head_bytes": self._heads.bytes,
                 "heads": sum(frame.head is not None for frame in self._frames.values()),
+                "block_bytes": self._blocks.bytes,
                 "rows_decoded": self._replay.rows_decoded,
+                "blocks_decoded": self._blocks.decoded,
                 "cold_reads": self._heads.cold_reads,
                 **self._damages.counts,
             }
@@ -112,15 +117,48 @@ class Reader:
     def select(self, organization: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[Frame]:
         """See OrganizationView.select."""
         frames = []
-        with self._lock, schema.translating(self._path, "selecting"):
+        with self._lock, schema.transaction(self._connection, self._path, "selecting", "BEGIN"):
+            # Since the last refresh rows can have gone into chunks, and frames into others.
+            if self._last_merged() != self._merged:
+                self._catch_up(first=False)
+            self._read_chunks()
             for stored, rows in self.matching(organization, (matchers,), start_ms, end_ms):
-                head, whole = self._heads.read(stored, rows, start_ms, end_ms)
-                columns = head.span(start_ms, end_ms)
-                if columns.start < columns.stop:
-                    values = head.values(rows if whole else slice(0, rows.size), columns)
-                    frames.append(Frame(stored.index.labels(rows), head.times(columns), values))
+                frame = self._read(stored, rows, start_ms, min(end_ms, stored.last_ms))
+                if frame is not None:
+                    frames.append(frame)
             self._heads.keep_within()
         return frames
+
+    def _read(self, stored: StoredFrame, rows: Rows, start_ms: int, end_ms: int) -> Frame | None:
+        """Its columns in that time: those its head has, and before them those of chunks. All in one transaction."""
+        head, whole = self._heads.read(stored, rows, start_ms, end_ms)
+        sealed_end_ms = end_ms if head is None else min(end_ms, head.from_ms - 1)
+        stretches = self._stretches(stored, start_ms, sealed_end_ms)
+        labels = stored.index.labels(rows)
+        if head is None and not stretches:
+            return None
+        columns = slice(0, 0) if head is None else head.span(start_ms, end_ms)
+        newest = columns.stop - columns.start
+        chosen = rows if whole else slice(0, rows.size)
+        if head is not None and not stretches:
+            return Frame(labels, head.times(columns), head.values(chosen, columns)) if newest else None
+        times = np.concatenate([stretch.times_ms for stretch in stretches] + ([head.times(columns)] if head else []))
+        values = np.empty((rows.size, times.size), np.float64)
+        done = 0
+        for stretch in stretches:
+            count = stretch.columns.stop - stretch.columns.start
+            self._blocks.fill(stretch, rows, values[:, done : done + count].view(np.uint64))
+            done += count
+        if head is not None:
+            values[:, done:] = head.values(chosen, columns)
+        return Frame(labels, times, values)
+
+    def _stretches(self, stored: StoredFrame, start_ms: int, end_ms: int) -> list[Stretch]:
+        found = [
+            self._blocks.stretch(stored.id, chunk, start_ms, end_ms)
+            for chunk in stored.chunks_between(start_ms, end_ms)
+        ]
+        return [stretch for stretch in found if stretch is not None]
 
     def matching(
         self, organization: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
@@ -140,6 +178,25 @@ class Reader:
         return self._lock
 
     # What appeared ---------------------------------------------------------------------------------------------------
+
+    def _catch_up(self, first: bool) -> None:
+        """All that was committed, in this transaction's moment."""
+        self._merged = self._last_merged()
+        self._read_frames()
+        self._read_layouts()
+        self._read_presence()
+        self._read_chunks()
+        if first or self._is_far_behind():
+            self._start_anew()
+        else:
+            self._read_log()
+        self._take_in_sealed()
+        self._read_deletions()
+
+    def _last_merged(self) -> int:
+        """The frame that short-lived ones were last merged into."""
+        (frame,) = self._connection.execute("SELECT value FROM counts WHERE name = 'merges'").fetchone()
+        return int(frame)
 
     def _read_frames(self) -> None:
         rows = self._connection.execute(
@@ -192,6 +249,31 @@ class Reader:
                 sentence = f"{self._path}: when the series of frame {frame} were there is not known: {why}"
                 self._damages.add("layouts_damaged", frame, -2, sentence)
 
+    def _read_chunks(self) -> None:
+        """What was sealed since, in this transaction's moment. A frame's bounds stay those of the last refresh."""
+        indexed = "" if self._last_chunk else "INDEXED BY chunks_by_frame"  # which has no heads to step over
+        rows = self._connection.execute(
+            f"SELECT id, frame, first_ms, last_ms FROM chunks {indexed} WHERE id > ? ORDER BY id", (self._last_chunk,)
+        )
+        met, self._met_early = self._met_early, []
+        for chunk, frame, first_ms, last_ms in (*met, *rows):
+            self._last_chunk = max(self._last_chunk, chunk)
+            stored = self._frames.get(frame)
+            if frame > self._last_frame:
+                self._met_early.append((chunk, frame, first_ms, last_ms))
+            elif stored is not None:
+                self._sealed.add(frame)
+                if not stored.seal(StoredChunk(chunk, first_ms, last_ms)):
+                    self._heads.drop(stored)
+
+    def _take_in_sealed(self) -> None:
+        """Rows that were sealed before they were seen in the log count as seen."""
+        for frame in self._sealed:
+            stored = self._frames[frame]
+            stored.first_ms = min(stored.first_ms, stored.chunks[0].first_ms)
+            stored.last_ms = max(stored.last_ms, stored.sealed_ms)
+        self._sealed.clear()
+
     def _is_far_behind(self) -> bool:
         (last,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()
         return bool(last - self._last_row > ROWS_FOLLOWED_MAX)
@@ -216,16 +298,19 @@ class Reader:
     def _read_bounds(self, frames: Iterable[StoredFrame]) -> None:
         """The times each frame spans, and the last row there is."""
         for stored in frames:
-            for name, order in (("first_ms", "ASC"), ("last_ms", "DESC")):
-                found = self._connection.execute(
-                    f"SELECT ts_ms FROM log WHERE frame = ? ORDER BY ts_ms {order} LIMIT 1", (stored.id,)
-                ).fetchone()
-                if found is not None:
-                    setattr(stored, name, found[0])
-        (self._last_row,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()
+            found = self._connection.execute(
+                "SELECT (SELECT min(ts_ms) FROM log WHERE frame = ?), (SELECT max(ts_ms) FROM log WHERE frame = ?)",
+                (stored.id, stored.id),
+            ).fetchone()
+            times = [time for time in found if time is not None]
+            times += [time for chunk in stored.chunks for time in (chunk.first_ms, chunk.last_ms)]
+            if times:
+                stored.first_ms, stored.last_ms = min(times), max(times)
+        (last,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()
+        self._last_row = max(self._last_row, last)
 
     def _read_deletions(self) -> None:
-        """Retention was at work: frames may be gone, others begin later."""
+        """Retention was at work: frames and chunks may be gone, frames begin later."""
         (deletions,) = self._connection.execute("SELECT value FROM counts WHERE name = 'deletions'").fetchone()
         if deletions == self._deletions:
             return
@@ -235,6 +320,12 @@ class Reader:
             stored = self._frames.pop(frame)
             self._heads.drop(stored)
             del self._organizations[stored.organization][frame]
+        left = {chunk for (chunk,) in self._connection.execute("SELECT id FROM chunks INDEXED BY chunks_by_frame")}
+        for stored in self._frames.values():
+            for chunk in stored.chunks:
+                if chunk.id not in left:
+                    self._blocks.forget(chunk.id)
+            stored.chunks = [chunk for chunk in stored.chunks if chunk.id in left]
         self._read_bounds(self._frames.values())
 
 

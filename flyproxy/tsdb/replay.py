@@ -7,7 +7,6 @@ from contextlib import closing
 import numpy as np
 
 from flyproxy.series.frame import ABSENT_BITS
-from flyproxy.tsdb import schema
 from flyproxy.tsdb.head import TILE_COLUMNS, Head
 from flyproxy.tsdb.log import Births, Bits, DamagedError, Place, Rows, decode_row
 
@@ -19,12 +18,18 @@ class Damages:
     """A ledger: each damaged place is named once, however often it is met."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
-        self.counts = {"rows_damaged": 0, "rows_lost": 0, "layouts_damaged": 0}
+        self.counts = {
+            "rows_damaged": 0,
+            "rows_lost": 0,
+            "layouts_damaged": 0,
+            "chunks_damaged": 0,
+            "blocks_damaged": 0,
+        }
         self._report = report
         self._known: set[tuple[str, int, int]] = set()
 
     def add(self, kind: str, frame: int, place: int, sentence: str) -> None:
-        """`kind` is one of `counts`."""
+        """`kind` is one of `counts`; `frame` and `place` (of blocks: their chunk and number) tell it from others."""
         if (kind, frame, place) in self._known:
             return
         if len(self._known) < DAMAGES_KEPT_MAX:
@@ -102,28 +107,27 @@ class Replay:
     def read(self, frame: int, series: int, start_ms: int, end_ms: int, rows: Rows | None = None) -> tuple[Head, Chain]:
         """The columns with start_ms <= t <= end_ms of a frame of so many series, or of `rows` of them; and the chain
         as it stands after the last of them. A newborn's zero in that range is found though the row that tells of it
-        comes after."""
-        with schema.transaction(self._connection, self._path, "reading the log", "BEGIN"):
-            head = Head(start_ms, series if rows is None else rows.size, self.count(frame, start_ms, end_ms) + 1)
-            chain = self.chain(frame)
-            tile = _Tile(head, series, rows)
-            with closing(self._rows_from_key(frame, start_ms)) as found:
-                for timestamp_ms, key_ms, blob in found:
-                    if timestamp_ms > end_ms:
-                        births = chain.births_after(timestamp_ms, key_ms, blob)
-                        if births is not None and start_ms <= births.at_ms <= end_ms:
-                            tile.give_birth(births)
-                        break
-                    self.rows_decoded += 1
-                    decoded = chain.decode(timestamp_ms, key_ms, blob)
-                    if decoded is None:
-                        continue
-                    bits, births = decoded
-                    if births is not None and start_ms <= births.at_ms:
+        comes after. Within the caller's transaction, so that it is of one moment."""
+        head = Head(start_ms, series if rows is None else rows.size, self.count(frame, start_ms, end_ms) + 1)
+        chain = self.chain(frame)
+        tile = _Tile(head, series, rows)
+        with closing(self._rows_from_key(frame, start_ms)) as found:
+            for timestamp_ms, key_ms, blob in found:
+                if timestamp_ms > end_ms:
+                    births = chain.births_after(timestamp_ms, key_ms, blob)
+                    if births is not None and start_ms <= births.at_ms <= end_ms:
                         tile.give_birth(births)
-                    if start_ms <= timestamp_ms:
-                        tile.add(timestamp_ms, bits)
-            tile.flush()
+                    break
+                self.rows_decoded += 1
+                decoded = chain.decode(timestamp_ms, key_ms, blob)
+                if decoded is None:
+                    continue
+                bits, births = decoded
+                if births is not None and start_ms <= births.at_ms:
+                    tile.give_birth(births)
+                if start_ms <= timestamp_ms:
+                    tile.add(timestamp_ms, bits)
+        tile.flush()
         return head, chain
 
     def _rows_from_key(self, frame: int, start_ms: int) -> sqlite3.Cursor:

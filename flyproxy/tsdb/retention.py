@@ -1,7 +1,9 @@
-"""Forgetting: rows older than the retention go, then the frames they leave empty, then the pages they stood on.
+"""Forgetting: what is older than the retention goes, or what is oldest when the file is too large; then the frames that
+leaves empty, then the pages they stood on.
 
-A row is a difference to the one before it, so whole chains go (at most KEY_ROWS rows): what is kept can be KEY_ROWS - 1
-rows older than asked. Each call is bounded and goes on where the last one stopped; telemetry calls it now and then.
+Chunks go whole. A row of the log is a difference to the one before it, so whole chains go (at most KEY_ROWS rows): what
+is kept can be a chunk, or KEY_ROWS - 1 rows, older than asked. Each call is bounded and goes on where the last one
+stopped; telemetry calls it now and then.
 """
 
 import sqlite3
@@ -10,11 +12,15 @@ from dataclasses import dataclass, field
 from flyproxy.tsdb import schema
 
 ROWS_PER_CALL = 4096
-"""Rows deleted in one call (a call ends with the chain that reaches it)."""
+"""Rows of the log deleted in one call (a call ends with the chain that reaches it)."""
+CHUNKS_PER_CALL = 16
+"""Chunks deleted in one call."""
 FRAMES_PER_CALL = 2048
 """Frames looked at in one call."""
 PAGES_PER_CALL = 2048
 """Pages given back to the filesystem in one call."""
+FREE_SHARE = 8
+"""Free pages are kept for what comes next up to one in so many of the file's pages, and PAGES_PER_CALL."""
 
 
 @dataclass(slots=True)
@@ -22,7 +28,15 @@ class Gone:
     """What one call deleted."""
 
     rows: int = 0
+    chunks: int = 0
     frames: set[int] = field(default_factory=set)
+    cut_ms: dict[int, int] = field(default_factory=dict)
+    """By frame: its rows of the log older than this went."""
+
+    @property
+    def stretches(self) -> int:
+        """Rows and chunks; 0 when there was nothing to delete."""
+        return self.rows + self.chunks
 
 
 class Retention:
@@ -34,24 +48,57 @@ class Retention:
         self._last_frame = 0
 
     def delete_before(self, timestamp_ms: int) -> Gone:
-        """Raises StoreError, and then nothing was deleted."""
+        """What is older than that. Raises StoreError, and then nothing was deleted."""
         gone = Gone()
         with schema.transaction(self._connection, self._path, "deleting what is past its retention"):
             frames = self._next_frames()
+            full = False
             for frame in frames:
-                self._delete_rows(frame, timestamp_ms, gone)
-                if gone.rows >= ROWS_PER_CALL:
+                self._delete_chunks_before(frame, timestamp_ms, gone)
+                full = gone.chunks >= CHUNKS_PER_CALL
+                if not full:
+                    self._delete_rows_before(frame, timestamp_ms, gone)
+                    full = gone.rows >= ROWS_PER_CALL
+                if full:
                     break
                 self._last_frame = frame
-            if len(frames) < FRAMES_PER_CALL and gone.rows < ROWS_PER_CALL:
+            if len(frames) < FRAMES_PER_CALL and not full:
                 self._last_frame = 0
-            if gone.rows:
-                self._connection.execute("UPDATE counts SET value = value + 1 WHERE name = 'deletions'")
-        if gone.rows:
-            with schema.translating(self._path, "giving space back"):
-                # executescript, since execute() takes one step of it only, which is one page.
-                self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_PER_CALL})")
+            self._tell(gone)
+        self._give_back(gone.stretches > 0)
         return gone
+
+    def delete_beyond(self, bytes_max: int) -> Gone:
+        """The oldest stretches of all frames, while the file's pages in use are more than that: chunks, or one chain
+        of the log where that is older than every chunk. Raises StoreError, and then nothing was deleted."""
+        gone = Gone()
+        if self._bytes_used() <= bytes_max:
+            return gone
+        with schema.transaction(self._connection, self._path, "deleting what is beyond its size"):
+            oldest = self._connection.execute("SELECT frame, min(ts_ms) FROM log").fetchone()
+            chunks = self._connection.execute(
+                "SELECT id, frame, last_ms FROM chunks ORDER BY last_ms LIMIT ?", (CHUNKS_PER_CALL,)
+            ).fetchall()
+            for chunk, frame, last_ms in chunks:
+                if (oldest[0] is not None and last_ms >= oldest[1]) or self._bytes_used() <= bytes_max:
+                    break
+                self._delete_chunk(chunk, gone)
+                self._forget_empty(frame, gone)
+            if not gone.chunks and oldest[0] is not None:
+                self._delete_rows(oldest[0], self._end_of_chain(*oldest), gone)
+            self._tell(gone)
+        self._give_back(gone.stretches > 0)
+        return gone
+
+    def give_back(self) -> int:
+        """Free pages beyond the share that is kept, to the filesystem; how many went, in a bounded call: call again
+        while that is not 0. And the write-ahead log is cut back to its bound when it outgrew it. Raises StoreError."""
+        with schema.translating(self._path, "giving space back"):
+            before, pages = self._pragma("freelist_count"), self._pragma("page_count")
+            given = before > max(PAGES_PER_CALL, pages // FREE_SHARE)
+            self._give_back(given)
+            schema.cut_wal(self._connection, self._path)
+            return before - self._pragma("freelist_count") if given else 0
 
     def _next_frames(self) -> list[int]:
         rows = self._connection.execute(
@@ -59,28 +106,79 @@ class Retention:
         )
         return [frame for (frame,) in rows]
 
-    def _delete_rows(self, frame: int, timestamp_ms: int, gone: Gone) -> None:
+    def _delete_chunks_before(self, frame: int, timestamp_ms: int, gone: Gone) -> None:
+        """The frame's chunks that ended before `timestamp_ms`, oldest first, within the call's bound."""
+        doomed = self._connection.execute(
+            "SELECT id FROM chunks WHERE frame = ? AND last_ms < ? ORDER BY last_ms LIMIT ?",
+            (frame, timestamp_ms, CHUNKS_PER_CALL - gone.chunks),
+        ).fetchall()
+        for (chunk,) in doomed:
+            self._delete_chunk(chunk, gone)
+
+    def _delete_chunk(self, chunk: int, gone: Gone) -> None:
+        self._connection.execute("DELETE FROM blocks WHERE chunk = ?", (chunk,))
+        self._connection.execute("DELETE FROM chunks WHERE id = ?", (chunk,))
+        gone.chunks += 1
+
+    def _delete_rows_before(self, frame: int, timestamp_ms: int, gone: Gone) -> None:
         """The frame's chains that ended before `timestamp_ms`, oldest first, within the call's bound."""
         kept = self._connection.execute(
             "SELECT key_ms FROM log WHERE frame = ? AND ts_ms >= ? ORDER BY ts_ms LIMIT 1", (frame, timestamp_ms)
         ).fetchone()
-        end_ms = timestamp_ms if kept is None else min(kept[0], timestamp_ms)
+        self._delete_rows(frame, timestamp_ms if kept is None else min(kept[0], timestamp_ms), gone)
+
+    def _delete_rows(self, frame: int, end_ms: int, gone: Gone) -> None:
+        """The frame's rows before `end_ms`, in whole chains, within the call's bound."""
         room = ROWS_PER_CALL - gone.rows
         rows = self._connection.execute(
-            "SELECT id, key_ms FROM log WHERE frame = ? AND ts_ms < ? ORDER BY ts_ms", (frame, end_ms)
+            "SELECT id, ts_ms, key_ms FROM log WHERE frame = ? AND ts_ms < ? ORDER BY ts_ms", (frame, end_ms)
         )
         doomed: list[tuple[int]] = []
         chain_ms = None
-        for row, key_ms in rows:
+        for row, ts_ms, key_ms in rows:
             if len(doomed) >= room and key_ms != chain_ms:
                 break
             chain_ms = key_ms
             doomed.append((row,))
+            gone.cut_ms[frame] = ts_ms + 1
         self._connection.executemany("DELETE FROM log WHERE id = ?", doomed)
         gone.rows += len(doomed)
-        left = self._connection.execute("SELECT 1 FROM log WHERE frame = ? LIMIT 1", (frame,)).fetchone()
-        if left is None:
-            self._connection.execute("DELETE FROM layouts WHERE frame = ?", (frame,))
-            self._connection.execute("DELETE FROM presence WHERE frame = ?", (frame,))
-            self._connection.execute("DELETE FROM frames WHERE id = ?", (frame,))
-            gone.frames.add(frame)
+        self._forget_empty(frame, gone)
+
+    def _end_of_chain(self, frame: int, oldest_ms: int) -> int:
+        """The time before which the frame's oldest chain lies."""
+        found = self._connection.execute(
+            "SELECT ts_ms FROM log WHERE frame = ? AND ts_ms > ? AND key_ms = ts_ms ORDER BY ts_ms LIMIT 1",
+            (frame, oldest_ms),
+        ).fetchone()
+        if found is None:
+            found = self._connection.execute("SELECT max(ts_ms) + 1 FROM log WHERE frame = ?", (frame,)).fetchone()
+        return int(found[0])
+
+    def _forget_empty(self, frame: int, gone: Gone) -> None:
+        """A frame without a row and without a chunk goes, with what is known of its series."""
+        for table in ("log", "chunks"):
+            if self._connection.execute(f"SELECT 1 FROM {table} WHERE frame = ? LIMIT 1", (frame,)).fetchone():
+                return
+        self._connection.execute("DELETE FROM layouts WHERE frame = ?", (frame,))
+        self._connection.execute("DELETE FROM presence WHERE frame = ?", (frame,))
+        self._connection.execute("DELETE FROM frames WHERE id = ?", (frame,))
+        gone.frames.add(frame)
+
+    def _tell(self, gone: Gone) -> None:
+        """Readers look at what is left when this number changed."""
+        if gone.stretches:
+            self._connection.execute("UPDATE counts SET value = value + 1 WHERE name = 'deletions'")
+
+    def _give_back(self, wanted: bool) -> None:
+        if wanted:
+            with schema.translating(self._path, "giving space back"):
+                # executescript, since execute() takes one step of it only, which is one page.
+                self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_PER_CALL})")
+
+    def _bytes_used(self) -> int:
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self._connection.execute(f"PRAGMA {name}").fetchone()
+        return int(value)

@@ -6,6 +6,7 @@ disk; incremental auto_vacuum, so what retention frees is given back in bounded 
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,6 @@ from flyproxy.tsdb.faults import StoreError, StoreForeignError, StoreMissingErro
 
 APPLICATION_ID = 0x666C7970
 """Bytes 68-71 of the file: "flyp"."""
-FORMAT_VERSION = 1
-"""Bytes 60-63 of the file (user_version)."""
 BUSY_TIMEOUT_MS = 5_000
 """How long a connection waits for another one's lock."""
 WAL_BYTES_MAX = 64 << 20
@@ -24,7 +23,8 @@ WAL_BYTES_MAX = 64 << 20
 CACHE_KIB = 8 << 10
 """Pages SQLite keeps in memory per connection."""
 
-TABLES = """
+FORMATS = (
+    """
 CREATE TABLE frames (
   id INTEGER PRIMARY KEY AUTOINCREMENT, organization TEXT NOT NULL, target TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE INDEX frames_by_target ON frames (organization, target);
@@ -40,11 +40,25 @@ CREATE TABLE log (
 CREATE UNIQUE INDEX log_by_frame ON log (frame, ts_ms);
 CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT INTO counts VALUES ('presence_version', 0), ('deletions', 0);
-"""
+""",
+    """
+CREATE TABLE chunks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, frame INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+  head BLOB NOT NULL);
+CREATE INDEX chunks_by_frame ON chunks (frame, last_ms, first_ms);
+CREATE TABLE blocks (
+  chunk INTEGER NOT NULL, block INTEGER NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (chunk, block));
+INSERT INTO counts VALUES ('merges', 0);
+""",
+)
+"""What makes a file of format N from one of format N - 1, whose first is an empty file: format 3 is one more entry."""
+FORMAT_VERSION = len(FORMATS)
+"""Bytes 60-63 of the file (user_version)."""
 
 
 def open_writable(path: str) -> sqlite3.Connection:
-    """The file, made with its tables when it is not there; raises StoreError."""
+    """The file, made with its tables when it is not there, and brought to this format when it is of an older one;
+    raises StoreError."""
     with translating(path, "opening it"):
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
@@ -54,13 +68,12 @@ def open_writable(path: str) -> sqlite3.Connection:
             if fresh:
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             else:
-                check_ours(connection, path)
+                check_ours(connection, path, oldest=1)
             connection.execute("PRAGMA journal_mode=WAL").fetchall()
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES_MAX}").fetchall()
             connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-            if fresh:
-                _create(connection)
+            _bring_up(connection)
         except BaseException:
             connection.close()
             raise
@@ -93,17 +106,48 @@ def open_readable(path: str) -> sqlite3.Connection:
     return connection
 
 
-def check_ours(connection: sqlite3.Connection, path: str) -> None:
-    """Raises StoreForeignError for another program's database and for a format newer than this one."""
+def check_ours(connection: sqlite3.Connection, path: str, oldest: int = FORMAT_VERSION) -> None:
+    """Raises StoreForeignError for another program's database and for a format older than `oldest` or newer than this
+    one."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
         raise StoreForeignError(f"{path}: not a flyproxy store; move it away or choose another data_dir")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != FORMAT_VERSION:
+    version = _version(connection)
+    if version > FORMAT_VERSION or version < 1:
         raise StoreForeignError(
             f"{path}: written in format {version}, and this flyproxy knows format {FORMAT_VERSION}; "
             "run the version that wrote it, or choose another data_dir"
         )
+    if version < oldest:
+        raise StoreForeignError(
+            f"{path}: still in format {version}; telemetry brings it to format {FORMAT_VERSION} when it starts, "
+            "and nothing in it is lost"
+        )
+
+
+def insert_frame(connection: sqlite3.Connection, organization: str, target: str) -> int:
+    """The number of a new frame."""
+    crc = zlib.crc32(f"{organization}\0{target}".encode("utf-8", "surrogatepass"))
+    inserted = connection.execute(
+        "INSERT INTO frames (organization, target, crc) VALUES (?, ?, ?)", (organization, target, crc)
+    )
+    assert inserted.lastrowid is not None
+    return inserted.lastrowid
+
+
+def cut_wal(connection: sqlite3.Connection, path: str) -> None:
+    """Fold the write-ahead log into the file and cut it back when it outgrew its bound: a reader that was in the way
+    each time can have let it. A reader in the way now is not waited for."""
+    try:
+        if os.path.getsize(path + "-wal") <= WAL_BYTES_MAX:
+            return
+    except OSError:
+        return
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 @contextmanager
@@ -142,14 +186,22 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,))
 
 
-def _create(connection: sqlite3.Connection) -> None:
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _bring_up(connection: sqlite3.Connection) -> None:
     """In one transaction: a reader never meets half of the tables, and never our tables without our mark."""
+    if _version(connection) == FORMAT_VERSION:
+        return
     connection.execute("BEGIN IMMEDIATE")
+    for statements in FORMATS[_version(connection) :]:
+        for statement in statements.split(";"):
+            if statement.strip():
+                connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
-    for statement in TABLES.split(";"):
-        if statement.strip():
-            connection.execute(statement)
     connection.execute("COMMIT")
 
 

@@ -46,6 +46,8 @@ class Target:
     frame: int
     last_ms: int | None = None
     """The time of its last row, whichever frame that is in."""
+    sealed_ms: int | None = None
+    """All rows of this frame are sealed, up to this time: no zero can be put there any more."""
     blank: bool = True
     """What was there before its first row is not known, so nothing in that row counts as newborn."""
     index: dict[Labels, int] = field(default_factory=dict)
@@ -174,6 +176,8 @@ class Target:
             return None
         near = batch.timestamp_ms - self.last_ms <= BIRTH_GAP_INTERVALS * batch.interval_ms
         at_ms = self.last_ms if near else batch.timestamp_ms - batch.interval_ms
+        if self.sealed_ms is not None and at_ms <= self.sealed_ms:
+            at_ms = max(self.sealed_ms + 1, batch.timestamp_ms - batch.interval_ms)
         return Births(at_ms, newborn) if self.last_ms <= at_ms < batch.timestamp_ms else None
 
     def _see(self, timestamp_ms: int, values: Floats, births: Births | None) -> bool:

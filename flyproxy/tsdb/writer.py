@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -14,9 +13,11 @@ import numpy as np
 
 from flyproxy.series.samples import Batch
 from flyproxy.tsdb import schema
+from flyproxy.tsdb.compaction import SEAL_MS, Compaction, Sealed
 from flyproxy.tsdb.faults import StoreBusyError, StoreError, StoreReadOnlyError
 from flyproxy.tsdb.layout import (
     LIVE_MS,
+    NEVER_MS,
     Presence,
     decode_layout,
     decode_presence,
@@ -25,7 +26,9 @@ from flyproxy.tsdb.layout import (
     labels_of,
 )
 from flyproxy.tsdb.log import KEY_ROWS, DamagedError, Place, encode_row
-from flyproxy.tsdb.retention import Retention
+from flyproxy.tsdb.merging import Merging
+from flyproxy.tsdb.replay import Damages
+from flyproxy.tsdb.retention import Gone, Retention
 from flyproxy.tsdb.target import RefusedError, Row, Target
 
 Report = Callable[[str], None]
@@ -50,6 +53,9 @@ class Writer:
                 ).fetchone()
             on_failure.pop_all()
         self._retention = Retention(self._connection, path)
+        damages = Damages(report)
+        self._compaction = Compaction(self._connection, path, damages)
+        self._merging = Merging(self._connection, path, damages)
         self._targets: dict[tuple[str, str], Target] = {}
         self._counted: Counter[str] = Counter()
 
@@ -123,20 +129,56 @@ class Writer:
             found = self._connection.execute("SELECT DISTINCT organization FROM frames WHERE target = ?", (target,))
             return {organization for (organization,) in found}
 
-    def delete_before(self, timestamp_ms: int) -> int:
-        """Retention: delete what is older, whole runs of KEY_ROWS rows, and frames left without a row; give freed pages
-        back. Returns how many rows went; a call is bounded (retention.py), so call again while that is not 0.
-        Raises StoreError."""
+    def seal(self, now_ms: int, stretch_ms: int = SEAL_MS) -> Sealed:
+        """One bounded step of sealing (compaction.py): the oldest `stretch_ms` of a frame's log becomes a chunk, if any
+        frame is ready. Call again while `more`. Raises StoreError, and then nothing was sealed or lost."""
         with self._lock:
-            gone = self._retention.delete_before(timestamp_ms)
-            for target in list(self._targets.values()):
-                if target.frame in gone.frames:
-                    del self._targets[target.organization, target.name]
-                elif target.key_ms is not None and target.key_ms < timestamp_ms:
-                    target.key_ms = None
-            self._counted["rows_deleted"] += gone.rows
-            self._counted["frames_deleted"] += len(gone.frames)
-            return gone.rows
+            sealed = self._compaction.step(now_ms, stretch_ms)
+            for target in self._targets.values():
+                if target.frame == sealed.frame and sealed.up_to_ms is not None:
+                    target.key_ms, target.sealed_ms = None, sealed.up_to_ms
+            self._counted += Counter(
+                rows_sealed=sealed.rows,
+                rows_damaged=sealed.rows_damaged,
+                chunks_sealed=sealed.chunks,
+                samples_sealed=sealed.samples,
+                chunk_bytes=sealed.bytes,
+            )
+            return sealed
+
+    def merge(self, now_ms: int, stretch_ms: int = SEAL_MS) -> int:
+        """One bounded step of merging (merging.py): small frames that are over and quiet for a stretch become one.
+        Returns how many frames less there are; call again while that is not 0. Raises StoreError, and then nothing was
+        merged."""
+        with self._lock:
+            frames = self._merging.step(now_ms, stretch_ms, self._presence_version + 1)
+            if not frames:
+                return 0
+            self._presence_version += 1
+            for key in [key for key, target in self._targets.items() if target.frame in frames]:
+                del self._targets[key]
+            self._counted["frames_merged"] += len(frames) - 1
+            return len(frames) - 2
+
+    def delete_before(self, timestamp_ms: int) -> int:
+        """Retention: delete what is older, whole chunks and whole runs of KEY_ROWS rows of the log, and frames left
+        without either; give freed pages back. Returns how many rows and chunks went; a call is bounded (retention.py),
+        so call again while that is not 0. Raises StoreError."""
+        with self._lock:
+            return self._forget(self._retention.delete_before(timestamp_ms))
+
+    def shrink(self, bytes_max: int) -> int:
+        """Retention by size: while the pages in use are more than this, the oldest chunks and chains of all frames go.
+        Returns how many rows and chunks went; a call is bounded, so call again while that is not 0. Raises StoreError.
+        """
+        with self._lock:
+            return self._forget(self._retention.delete_beyond(bytes_max))
+
+    def give_back(self) -> int:
+        """Space that was freed goes back to the filesystem, but for a share kept for what comes next. Returns how many
+        pages went; a call is bounded, so call again while that is not 0. Raises StoreError."""
+        with self._lock:
+            return self._retention.give_back()
 
     def expire(self, now_ms: int) -> int:
         """`delete_before` what is older than the retention the store was opened with; nothing without one."""
@@ -146,18 +188,26 @@ class Writer:
 
     def statistics(self) -> dict[str, int]:
         """Counts since it was opened (transactions, rows, key_rows, samples, row_bytes, layouts, births,
-        batches_refused, appends_failed, rows_deleted, frames_deleted), and as it is now (targets, series, file_bytes,
-        free_bytes)."""
+        batches_refused, appends_failed, rows_sealed, rows_damaged (among the sealed), chunks_sealed, samples_sealed,
+        chunk_bytes, frames_merged, rows_deleted, chunks_deleted, frames_deleted), and as it is now (targets and series
+        in memory; log_rows, at most: the span of row numbers; frames, chunks, file_bytes, free_bytes)."""
         names = (
             "transactions", "rows", "key_rows", "samples", "row_bytes", "layouts", "births", "batches_refused",
-            "appends_failed", "rows_deleted", "frames_deleted",
+            "appends_failed", "rows_sealed", "rows_damaged", "chunks_sealed", "samples_sealed", "chunk_bytes",
+            "frames_merged", "rows_deleted", "chunks_deleted", "frames_deleted",
         )  # fmt: skip
         with self._lock, schema.translating(self._path, "measuring it"):
             page_bytes, pages, free = (
                 self._connection.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("page_size", "page_count", "freelist_count")
             )
+            (frames,) = self._connection.execute("SELECT count(*) FROM frames").fetchone()
+            (chunks,) = self._connection.execute("SELECT count(*) FROM chunks").fetchone()
+            (log_rows,) = self._connection.execute("SELECT coalesce(max(id) - min(id) + 1, 0) FROM log").fetchone()
             return {name: self._counted[name] for name in names} | {
+                "frames": frames,
+                "chunks": chunks,
+                "log_rows": log_rows,
                 "targets": len(self._targets),
                 "series": sum(target.live_count() for target in self._targets.values()),
                 "file_bytes": page_bytes * pages,
@@ -255,14 +305,25 @@ class Writer:
         if found is None:
             return None
         (frame,) = found
-        (last_ms,) = self._connection.execute("SELECT max(ts_ms) FROM log WHERE frame = ?", (frame,)).fetchone()
+        last_ms, sealed_ms = self._last_times(organization, name, frame)
         try:
-            target = self._restored(Target(organization, name, frame, last_ms, blank=False))
+            target = self._restored(Target(organization, name, frame, last_ms, blank=False, sealed_ms=sealed_ms))
         except DamagedError as why:
             self._report(f"{self._path}: target {name!r} of {organization!r} goes on in a new frame: {why}")
             return self._begin(organization, name, last_ms)
         self._targets[organization, name] = target
         return target
+
+    def _last_times(self, organization: str, name: str, frame: int) -> tuple[int | None, int | None]:
+        """The time of the target's last row in any of its frames; and up to when `frame` is sealed."""
+        frames = "SELECT id FROM frames WHERE organization = ? AND target = ?"
+        times = self._connection.execute(
+            f"SELECT (SELECT max(ts_ms) FROM log WHERE frame IN ({frames})), "
+            f"(SELECT max(last_ms) FROM chunks WHERE frame IN ({frames})), "
+            "(SELECT max(last_ms) FROM chunks WHERE frame = ?)",
+            (organization, name, organization, name, frame),
+        ).fetchone()
+        return max((time for time in times if time is not None), default=None), times[2]
 
     def _restored(self, target: Target) -> Target:
         layouts = self._connection.execute(
@@ -276,22 +337,34 @@ class Writer:
         kept = self._connection.execute(
             "SELECT CAST(blob AS BLOB) FROM presence WHERE frame = ?", (target.frame,)
         ).fetchone()
+        if kept is None and not target.index:  # it was begun for a layout without a series
+            target.blank = True
+            return target
         presence = self._presence(target.frame, kept[0]) if kept is not None else None
-        if presence is None or presence.first_ms.size != len(target.index):
+        if presence is None or presence.first_ms.size > len(target.index):
             raise DamagedError(f"presence of frame {target.frame}: it does not fit the layout")
-        target.first_seen_ms, target.last_seen_ms = presence.first_ms, presence.last_ms
+        unseen = len(target.index) - presence.first_ms.size  # presence is written when a series is first seen
+        target.first_seen_ms = np.concatenate((presence.first_ms, np.full(unseen, LIVE_MS, np.int64)))
+        target.last_seen_ms = np.concatenate((presence.last_ms, np.full(unseen, NEVER_MS, np.int64)))
         return target
 
     def _begin(self, organization: str, name: str, last_ms: int | None) -> Target:
         """A new frame for a target whose last row, in another frame, was at `last_ms`."""
-        crc = zlib.crc32(f"{organization}\0{name}".encode("utf-8", "surrogatepass"))
-        inserted = self._connection.execute(
-            "INSERT INTO frames (organization, target, crc) VALUES (?, ?, ?)", (organization, name, crc)
-        )
-        assert inserted.lastrowid is not None
-        target = Target(organization, name, inserted.lastrowid, last_ms)
+        target = Target(organization, name, schema.insert_frame(self._connection, organization, name), last_ms)
         self._targets[organization, name] = target
         return target
+
+    def _forget(self, gone: Gone) -> int:
+        """What was deleted is no basis for what comes next: a row is never a difference to one that is gone."""
+        for target in list(self._targets.values()):
+            if target.frame in gone.frames:
+                del self._targets[target.organization, target.name]
+            elif target.key_ms is not None and target.key_ms < gone.cut_ms.get(target.frame, target.key_ms):
+                target.key_ms = None
+        self._counted["rows_deleted"] += gone.rows
+        self._counted["chunks_deleted"] += gone.chunks
+        self._counted["frames_deleted"] += len(gone.frames)
+        return gone.stretches
 
     def _is_live(self, frame: int, blob: bytes) -> bool:
         presence = self._presence(frame, blob)

@@ -60,6 +60,20 @@ def open_reader(store_path: str, sentences: list[str], opened: list[Writer | Rea
 
 
 @pytest.fixture
+def seal_all() -> Callable[..., int]:
+    """seal_all(writer, now_ms, stretch_ms): every stretch that is ready then; how many rows that were."""
+
+    def seal(writer: Writer, now_ms: int, stretch_ms: int) -> int:
+        before = writer.statistics()["rows_sealed"]
+        for _ in range(2):  # the first round may have begun earlier
+            while writer.seal(now_ms, stretch_ms).more:
+                pass
+        return writer.statistics()["rows_sealed"] - before
+
+    return seal
+
+
+@pytest.fixture
 def layout() -> Callable[..., Layout]:
     """layout("a", "b") has counters a and b; layout(gauges=["c"]) a gauge."""
 

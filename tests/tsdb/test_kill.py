@@ -1,8 +1,9 @@
-"""What was acknowledged survives kill -9, and whatever is left of the write-ahead log opens."""
+"""What was acknowledged survives kill -9, while it is sealed too, and whatever is left of the write-ahead log opens."""
 
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ for beat in range(start, start + 10_000):
     values = np.arange(len(layout.series)) + 1.0 * beat
     writer.append([Batch("personal", f"t{target}", beat, layout, values, 1) for target in range(3)])
     print(beat, flush=True)
+    if beat % 5 == 0:
+        writer.seal(beat, 32)
 """
 
 
@@ -51,6 +54,21 @@ def killed_after(path: str, start: int, beats: int) -> int:
     return int(said[-1]) if said else start + beats - 1
 
 
+def intact(path: str) -> bool:
+    """Every block has its chunk, every chunk its frame, and SQLite's own structure is right."""
+    connection = sqlite3.connect(path)
+    questions = (
+        "SELECT count(*) FROM blocks WHERE chunk NOT IN (SELECT id FROM chunks)",
+        "SELECT count(*) FROM chunks WHERE id NOT IN (SELECT chunk FROM blocks)",
+        "SELECT count(*) FROM chunks WHERE frame NOT IN (SELECT id FROM frames)",
+        "SELECT count(*) FROM log JOIN chunks USING (frame) WHERE ts_ms <= last_ms",
+    )
+    wrong = [question for question in questions if connection.execute(question).fetchone() != (0,)]
+    (said,) = connection.execute("PRAGMA integrity_check").fetchone()
+    connection.close()
+    return not wrong and bool(said == "ok")
+
+
 def test_nothing_acknowledged_is_lost_to_kill_9(
     open_reader: OpenReader,
     store_path: str,
@@ -64,6 +82,7 @@ def test_nothing_acknowledged_is_lost_to_kill_9(
         last = killed_after(store_path, start, chosen.randint(1, 90))
         acknowledged |= set(range(start, last + 1))
         reader = open_reader()
+        assert len(reader.organization("personal").select((), 0, 2**60)) == 3
         for target in range(3):
             frame = reader.organization("personal").select((), 0, 2**60)[target]
             rows = dict(zip(frame.timestamps_ms.tolist(), frame.values[:SERIES].T.tolist(), strict=True))
@@ -73,6 +92,9 @@ def test_nothing_acknowledged_is_lost_to_kill_9(
         start = max(rows) + 1
     assert not sentences
     assert reader.statistics()["rows_damaged"] == 0
+    assert reader.statistics()["chunks"] > 3
+    Writer.open(store_path).close()
+    assert intact(store_path)
 
 
 @pytest.mark.parametrize("seed", range(8))

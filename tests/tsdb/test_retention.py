@@ -1,12 +1,14 @@
 """What is older than the retention goes, in bounded steps, and what is kept stays whole."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from flyproxy.series.samples import Batch, Layout
-from flyproxy.tsdb import retention
+from flyproxy.tsdb import retention, schema
 from flyproxy.tsdb.db import Reader, StoreError, Writer
 from flyproxy.tsdb.log import KEY_ROWS
 
@@ -117,3 +119,143 @@ def test_a_failed_deletion_deletes_nothing(open_reader: OpenReader, writer: Writ
         writer.delete_before(ROWS)
     writer._connection.set_authorizer(None)
     assert len(times_of(open_reader())) == ROWS + 4
+
+
+@pytest.fixture
+def sealed(writer: Writer, seal_all: Callable[..., int]) -> Writer:
+    """The same store; but for the last two chains its rows are in chunks, each of two chains."""
+    assert seal_all(writer, ROWS, 2 * KEY_ROWS) == 8 * KEY_ROWS + 4
+    return writer
+
+
+def test_chunks_that_are_past_go_whole_before_any_row_of_the_log(open_reader: OpenReader, sealed: Writer) -> None:
+    reader = open_reader(0)
+    times_of(reader)
+    assert sealed.delete_before(5 * KEY_ROWS) == 3  # two of four, and the one of the target that is gone
+    assert sealed.delete_before(5 * KEY_ROWS) == 0
+    for each in (reader, open_reader()):
+        each.refresh()
+        assert times_of(each) == list(range(4 * KEY_ROWS, ROWS))
+        assert each.organization("personal").label_values("__name__", None, 0, 10**9) == ["a"]
+    assert sealed.delete_before(9 * KEY_ROWS) == 2 + KEY_ROWS
+    assert times_of(open_reader()) == list(range(9 * KEY_ROWS, ROWS))
+    assert sealed.statistics()["chunks_deleted"] == 5
+
+
+def test_a_frame_with_chunks_and_no_row_in_the_log_stays(
+    sealed: Writer, seal_all: Callable[..., int], open_writer: OpenWriter, open_reader: OpenReader
+) -> None:
+    seal_all(sealed, 10**9, 2 * KEY_ROWS)
+    assert sealed.delete_before(KEY_ROWS) == 1
+    assert sealed.statistics()["log_rows"] == 0
+    sealed.close()
+    assert open_writer().live_targets() == [("personal", "own")]
+    assert times_of(open_reader()) == list(range(ROWS))
+
+
+def test_chunks_of_one_call_are_bounded_and_the_next_goes_on(sealed: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "CHUNKS_PER_CALL", 2)
+    steps = [sealed.delete_before(8 * KEY_ROWS) for _ in range(4)]
+    assert steps == [2, 2, 1, 0]
+
+
+def test_a_frame_all_of_whose_chunks_are_past_is_forgotten(open_reader: OpenReader, sealed: Writer) -> None:
+    sealed.delete_before(ROWS)
+    assert sealed.statistics()["frames_deleted"] == 2
+    assert open_reader().statistics()["frames"] == open_reader().statistics()["chunks"] == 0
+
+
+@pytest.fixture
+def large(open_writer: OpenWriter, layout: MakeLayout, batch: MakeBatch) -> Callable[[], Writer]:
+    """A writer with 100 beats of two targets, 2 x 150 noisy series, in the log."""
+
+    def make() -> Writer:
+        writer = open_writer()
+        random = np.random.default_rng(1)
+        wide = layout(gauges=[f"s{place}" for place in range(150)])
+        for row in range(100):
+            writer.append([batch(row, wide, random.random(150), target=name) for name in "xy"])
+        return writer
+
+    return make
+
+
+def used(writer: Writer) -> int:
+    counted = writer.statistics()
+    return counted["file_bytes"] - counted["free_bytes"]
+
+
+@pytest.mark.parametrize("stretch", [10**9, 30])
+def test_a_store_beyond_its_size_loses_the_oldest_of_all_frames_until_it_fits(
+    large: Callable[[], Writer], open_reader: OpenReader, seal_all: Callable[..., int], stretch: int
+) -> None:
+    writer = large()
+    seal_all(writer, 100, stretch)
+    bytes_max = used(writer) // 2
+    assert writer.shrink(10**9) == 0
+    assert len(times_of(open_reader())) == 200
+    while writer.shrink(bytes_max):
+        pass
+    assert bytes_max * 0.6 < used(writer) <= bytes_max
+    reader = open_reader()
+    frames = reader.organization("personal").select((), 0, 10**9)
+    begins = [frame.timestamps_ms[0] for frame in frames]
+    assert len(begins) == 2
+    assert abs(begins[0] - begins[1]) <= max(KEY_ROWS, min(stretch, 32))
+    assert [frame.timestamps_ms[-1] for frame in frames] == [99, 99]
+
+
+def test_a_target_goes_on_after_its_size_took_everything(
+    large: Callable[[], Writer],
+    open_reader: OpenReader,
+    layout: MakeLayout,
+    batch: MakeBatch,
+    sentences: list[str],
+) -> None:
+    writer = large()
+    while writer.shrink(0):
+        pass
+    assert times_of(open_reader()) == []
+    for row in (100, 101):
+        assert writer.append([batch(row, layout("a"), [row], target="x")]) == []
+    assert times_of(open_reader()) == [100, 101]
+    assert not sentences
+
+
+def test_space_is_given_back_but_for_a_share(large: Callable[[], Writer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PAGES_PER_CALL", 8)
+    writer = large()
+    writer.delete_before(80)
+    steps = []
+    while given := writer.give_back():
+        steps.append(given)
+    assert len(steps) > 1
+    assert set(steps) == {8}
+    counted = writer.statistics()
+    assert 0 < counted["free_bytes"] <= 8 * 4096
+
+
+def test_a_write_ahead_log_that_readers_kept_from_being_folded_away_is_cut_back(
+    large: Callable[[], Writer],
+    open_writer: OpenWriter,
+    open_reader: OpenReader,
+    layout: MakeLayout,
+    batch: MakeBatch,
+    store_path: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large().close()
+    reader = open_reader()
+    reader._connection.execute("BEGIN")
+    reader._connection.execute("SELECT count(*) FROM log").fetchall()
+    writer = open_writer()
+    writer.append([batch(row, layout("a"), [row], target="z") for row in range(100, 300)])
+    grown = os.path.getsize(store_path + "-wal")
+    monkeypatch.setattr(schema, "WAL_BYTES_MAX", grown // 2)
+    writer.give_back()  # a reader is in the way, and is not waited for
+    assert os.path.getsize(store_path + "-wal") >= grown
+    reader._connection.execute("COMMIT")
+    writer.give_back()
+    assert os.path.getsize(store_path + "-wal") == 0
+    reader.refresh()
+    assert len(times_of(reader)) == 400

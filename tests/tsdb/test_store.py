@@ -1,5 +1,7 @@
-"""What is appended is what is selected: random histories against a plain dictionary, read in every way there is."""
+"""What is appended is what is selected: random histories against a plain dictionary, read in every way there is, while
+the log is being sealed and retention deletes."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,6 +10,9 @@ import pytest
 from flyproxy.series.frame import ABSENT, ABSENT_BITS, STALE, STALE_BITS, Frame
 from flyproxy.series.labels import Labels
 from flyproxy.series.samples import Batch, Layout
+from flyproxy.tsdb import merging as merging_module
+from flyproxy.tsdb import reader as reader_module
+from flyproxy.tsdb import target as target_module
 from flyproxy.tsdb.db import Reader, Writer
 
 OpenWriter = Callable[..., Writer]
@@ -73,6 +78,10 @@ class Oracle:
         self.samples.setdefault(labels, {})[timestamp_ms] = bits
 
 
+def part_of(some: Samples, every: Samples) -> bool:
+    return all(row.items() <= every.get(labels, {}).items() for labels, row in some.items())
+
+
 def without_lone_ends(found: Samples) -> Samples:
     """A series of which only end markers are in the window may be left out: they say nothing."""
     return {labels: row for labels, row in found.items() if any(bits != STALE_BITS for bits in row.values())}
@@ -118,6 +127,89 @@ def test_every_read_of_a_random_history_agrees(
     assert writer.statistics()["key_rows"] < BEATS
     assert reader.statistics()["head_bytes"] <= head_bytes
     assert not sentences
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("head_bytes", [0, 6_000, 1 << 24])
+def test_no_sample_is_missing_or_there_twice_while_the_log_is_sealed(
+    open_writer: OpenWriter,
+    open_reader: OpenReader,
+    sentences: list[str],
+    layout: Callable[..., Layout],
+    samples: Collect,
+    seal_all: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    head_bytes: int,
+) -> None:
+    """A reader that stays open, and is seldom told to refresh, while rows it did and did not see are sealed."""
+    if seed % 2:  # frames are left behind, and sealed to their ends; which makes counters that come back newborn again
+        monkeypatch.setattr(target_module, "DEAD_SERIES_MAX", 6)
+        draw_layout, layout = layout, lambda *names, gauges=(): draw_layout(gauges=[*names, *gauges])
+    monkeypatch.setattr(merging_module, "MERGE_FRAMES_MIN", 2)
+    monkeypatch.setattr(reader_module, "ROWS_FOLLOWED_MAX", 100)
+    random = np.random.default_rng(seed)
+    oracle, writer, clock = Oracle(), open_writer(), {"x": 0, "y": 0, "z": 0}
+    reader, known, deleted_ms, short_ms = open_reader(head_bytes), {}, START_MS, 0
+    layouts = {name: layout(*(f"{name}{place}" for place in range(5))) for name in clock}
+    for beat in range(BEATS):
+        beats = [draw(random, name, layouts, clock, layout) for name in clock if random.random() < 0.9]
+        for batch in beats:
+            oracle.append(batch)
+        assert writer.append(beats) == []
+        if random.random() < 0.2:  # a target that lives for two rows
+            name, short_ms = f"short{beat}", max(short_ms + 10, *clock.values())
+            brief = layout(gauges=["shared", name])
+            rows = [Batch("personal", name, short_ms + row, brief, random.random(2), 1) for row in range(2)]
+            for batch in rows:
+                oracle.append(batch)
+            assert writer.append(rows) == []
+            oracle.end(name, short_ms + 2)
+            writer.end_target("personal", name, short_ms + 2)
+        if random.random() < 0.1:
+            writer.merge(min(clock.values()), 60_000)
+        if random.random() < 0.02:
+            writer.close()
+            writer = open_writer()
+        for _ in range(random.integers(0, 8) if random.random() < 0.3 else 0):
+            writer.seal(min(clock.values()), int(random.choice([60_000, 600_000])))
+        if seed > 1 and random.random() < 0.05:
+            deleted_ms = max(0, min(clock.values()) - 900_000)
+            writer.delete_before(deleted_ms)
+        if random.random() < 0.1:
+            reader.refresh()
+            known = copy.deepcopy(oracle.samples)
+        if random.random() < 0.3:
+            start_ms = int(random.integers(0, max(clock.values()) + 1))
+            end_ms = int(random.integers(start_ms, max(clock.values()) + 20_000))
+            found = samples(reader.organization("personal").select((), start_ms, end_ms))
+            assert part_of(found, oracle.between(start_ms, end_ms))
+            wanted = {
+                labels: {time: bits for time, bits in row.items() if max(start_ms, deleted_ms) <= time <= end_ms}
+                for labels, row in known.items()
+            }
+            assert part_of(without_ends(wanted) if seed % 2 else without_lone_ends(wanted), found)
+    seal_all(writer, max(clock.values()) + 10**9, 600_000)
+    assert writer.statistics()["log_rows"] == 0
+    merged = 0
+    while frames := writer.merge(max(clock.values()) + 10**9, 600_000):
+        merged += frames
+    assert merged > 0
+    reader.refresh()
+    for each in (reader, open_reader(head_bytes)):
+        found = without_lone_ends(samples(each.organization("personal").select((), START_MS, END_MS)))
+        assert part_of(found, oracle.samples)
+        wanted = oracle.between(deleted_ms, END_MS)
+        assert part_of(without_ends(wanted) if seed % 2 else without_lone_ends(wanted), found)
+        counted = each.statistics()
+        assert counted["head_bytes"] + counted["block_bytes"] <= head_bytes
+        assert counted["chunks"] > 3
+    assert not sentences
+
+
+def without_ends(found: Samples) -> Samples:
+    """In a frame of its own an end marker can be alone though its series has samples in another."""
+    return {labels: {time: bits for time, bits in row.items() if bits != STALE_BITS} for labels, row in found.items()}
 
 
 def draw(

@@ -22,6 +22,7 @@ from flyproxy.tsdb.db import (
 )
 from flyproxy.tsdb.faults import StoreDamagedError, translated
 from flyproxy.tsdb.log import KEY_ROWS
+from flyproxy.tsdb.schema import FORMAT_VERSION
 from flyproxy.tsdb.target import DEAD_SERIES_MAX
 
 OpenWriter = Callable[..., Writer]
@@ -104,10 +105,11 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_with_a_sentence(open_writer: OpenWriter, store_path: str) -> None:
     open_writer().close()
     connection = sqlite3.connect(store_path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION + 1}")
     connection.close()
+    sentence = f"written in format {FORMAT_VERSION + 1}, and this flyproxy knows format {FORMAT_VERSION}"
     for door in (Writer.open, Reader.open):
-        with pytest.raises(StoreForeignError, match="written in format 2, and this flyproxy knows format 1"):
+        with pytest.raises(StoreForeignError, match=sentence):
             door(store_path)
 
 
