@@ -16,8 +16,10 @@ VERBS = {
     "auth": ("flyproxy.cli.auth:auth", "Mint, list and revoke tokens for the API."),
     "check": ("flyproxy.cli.check:check", "Name every fault of a configuration file, with its line."),
     "demo": ("flyproxy.cli.demo:demo", "Show a real app served in four regions, with its numbers."),
+    "grafana": ("flyproxy.cli.grafana:grafana", "Connect Grafana: values to paste, dashboards, provisioning."),
     "query": ("flyproxy.cli.query:query", "Ask a running proxy in PromQL."),
     "run": ("flyproxy.cli.run:run", "Serve apps through the front door."),
+    "tsdb": ("flyproxy.cli.tsdb:tsdb", "Samples in and out of the store, its density and integrity."),
 }
 """Verb: where it is, and its line in `--help`."""
 

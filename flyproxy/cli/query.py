@@ -1,4 +1,4 @@
-"""`flyproxy query`: ask a running proxy in PromQL."""
+"""`flyproxy query`: ask a running proxy in PromQL, or a data directory."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ _PARSE_ERROR = re.compile(r'(?:invalid parameter "query": )?(\d+):(\d+): parse e
 @click.option("--org", metavar="SLUG", help="The organization (default: the configuration's first).")
 @click.option("--token", metavar="TOKEN", envvar="FLYPROXY_TOKEN", help="Default: one is minted for this question.")
 @click.option("--url", metavar="URL", help="The proxy's telemetry address (default: as configured). Needs a token.")
+@click.option("--data", metavar="DIR", help="Ask the store of a data directory; no proxy has to run, and no token.")
 @click.option("-c", "--config", metavar="FILE", help="The proxy's configuration.")
 def query(
     expression: str,
@@ -43,30 +44,35 @@ def query(
     org: str | None,
     token: str | None,
     url: str | None,
+    data: str | None,
     config: str | None,
 ) -> None:
-    """Ask a running proxy.
+    """Ask a running proxy, or the store of one that is not.
 
     \b
     Examples:
       flyproxy query 'sum by (status) (rate(fly_edge_http_responses_count[5m]))'
       flyproxy query 'sum by (region) (increase(fly_edge_data_out))' --range 1h --step 1m -o csv
+      flyproxy query 'topk(5, fly_app_concurrency)' --data data --time 2026-11-22T12:00:00Z
 
     On the proxy's own machine no token is needed by whoever may write its data directory.
     """
     from flyproxy.api.client import ApiClientError
-    from flyproxy.cli.place import chosen_organization, find_place
 
     if step and not window:
         raise click.UsageError("--step is for --range")
     if url and not token:
         raise click.UsageError("--url needs --token (or FLYPROXY_TOKEN)")
+    if url and data:
+        raise click.UsageError("--data asks a directory, --url a proxy; give one of them")
     path, parameters = _question(expression, time, window, step, strict)
-    place = find_place(config)
-    organization = org if url and org else chosen_organization(place, org)
     try:
-        with _some_token(place, organization, token) as mine:
-            result = asyncio.run(_ask(url or place.base_url, organization, mine, path, parameters))
+        if data:
+            from flyproxy.cli.query_offline import ask_offline
+
+            result = ask_offline(data, config, org, path, parameters)
+        else:
+            result = _asked_a_proxy(url, token, config, org, path, parameters)
     except ApiClientError as fault:
         raise click.ClickException(_said(str(fault), expression)) from None
     for note in (*result.warnings, *result.infos):
@@ -76,6 +82,17 @@ def query(
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         raise click.ClickException("the answer is not one to a query; is --url a Prometheus API?") from None
     click.echo(text, nl=False)
+
+
+def _asked_a_proxy(
+    url: str | None, token: str | None, config: str | None, org: str | None, path: str, parameters: dict[str, str]
+) -> ApiResult:
+    from flyproxy.cli.place import chosen_organization, find_place
+
+    place = find_place(config)
+    organization = org if url and org else chosen_organization(place, org)
+    with _some_token(place, organization, token) as mine:
+        return asyncio.run(_ask(url or place.base_url, organization, mine, path, parameters))
 
 
 def _question(

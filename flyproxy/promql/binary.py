@@ -99,6 +99,21 @@ def vector_operation(node: Binary, left: Matrix, right: Matrix, *, drop_name: bo
     return merged
 
 
+def is_scalar_like(matrix: Matrix) -> bool:
+    """MetricsQL: a single series without any label meets every series of the other side, as a scalar would."""
+    return len(matrix.labels) == 1 and not matrix.labels[0]
+
+
+def scalar_like_operation(node: Binary, left: Matrix, right: Matrix, *, drop_name: bool) -> Matrix:
+    """One side is scalar-like; a comparison keeps the left side's values, under the labels of the other."""
+    vector, single = (right, left) if is_scalar_like(left) else (left, right)
+    present = vector.present & single.present
+    values, present = elements(node.operator, left.values, right.values, left.values, present, node.return_bool)
+    labels = [without_name(each) for each in vector.labels] if drop_name else vector.labels
+    shaped = Matrix(labels, np.broadcast_to(values, present.shape), present)
+    return merge_equal(shaped, SAME_LABELSET)
+
+
 Rows = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 

@@ -3,10 +3,11 @@
 Every part carries its type and its depth, so nothing here walks a tree. A fault of syntax is raised at once; a fault of
 types is kept and told only when the syntax of the whole expression is sound, the first one first.
 
-With MetricsQL two things that are faults in PromQL get the meaning VictoriaMetrics gives them:
+With MetricsQL some things that are faults in PromQL get the meaning VictoriaMetrics gives them:
 - an instant vector where a window is wanted: a selector, or a subquery, whose window is left out (`rate(x)`);
 - a window where an instant vector is wanted: its last value (`x[5m] == 1`, `sum(rate(x)[5m])`; VictoriaMetrics'
-  default_rollup is last_over_time, and a window behind anything but a selector is a subquery at the query's step).
+  default_rollup is last_over_time, and a window behind anything but a selector is a subquery at the query's step);
+- several expressions in an aggregation, scalars among them: all their series together (`max(0, x)`).
 """
 
 import difflib
@@ -15,9 +16,12 @@ from dataclasses import dataclass, replace
 from flyproxy.promql.functions import (
     AGGREGATIONS,
     FUNCTIONS,
+    METRICSQL_AGGREGATIONS,
     METRICSQL_FUNCTIONS,
     METRICSQL_NOT_BUILT,
+    AggregationSignature,
     FunctionSignature,
+    aggregation_of,
     signature_of,
 )
 from flyproxy.promql.lex import Token
@@ -56,6 +60,8 @@ SHOWN_CHARACTERS_MAX = 80
 SCALAR, STRING, INSTANT, RANGE = ValueType.SCALAR, ValueType.STRING, ValueType.INSTANT, ValueType.RANGE
 _PROMETHEUS_NOT_BUILT = frozenset({"fill", "fill_left", "fill_right"})
 _MOVABLE = "an instant vector selector or range vector selector or a subquery"
+_WINDOW_MEND = "; a window needs a function, e.g. last_over_time(x[5m])"
+_OFF_HERE = "MetricsQL, which is off here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,9 @@ class Builder:
         self._check_modifiers(operator, modifiers, both_scalar=left.kind == right.kind == SCALAR)
         for side in (left, right):
             if side.kind not in (SCALAR, INSTANT):
-                self._refuse("binary expression must contain only scalar and instant vector types", side.span)
+                mend = _WINDOW_MEND if side.kind is RANGE else ""
+                sentence = f"binary expression must contain only scalar and instant vector types{mend}"
+                self._refuse(sentence, side.span)
         matching = None
         if vectors:
             card = Card.MANY_TO_MANY if operator in SET_OPERATORS else modifiers.card
@@ -173,11 +181,15 @@ class Builder:
     def call(self, name: Token, arguments: list[Part], end: int) -> Part:
         span = Span(name.span.start, end)
         signature = signature_of(name.text, metricsql=self.metricsql)
-        if signature is None or self._is_metricsql_quantiles(name.text, arguments):
+        if signature is None:
             raise self.fault(self._unknown_function(name.text), name.span)
+        if name.text == "histogram_quantiles" and arguments and arguments[0].kind is STRING:
+            return self._quantiles(span, arguments)
         count, least, most = len(arguments), signature.arguments_min, signature.arguments_max
         if not least <= count or (most is not None and count > most):
             self._refuse(_wrong_count(signature, count), span)
+        if name.text == "label_set" and count % 2 == 0:
+            self._refuse("label_set() needs a value for every label", span)
         taken = [self._argument(signature, index, part) for index, part in enumerate(arguments)]
         if name.text == "info" and count == 2:
             self._check_info(taken[1])
@@ -186,23 +198,34 @@ class Builder:
 
     def aggregation(self, name: Token, grouping: Grouping | None, arguments: list[Part], end: int) -> Part:
         span = Span(name.span.start, end)
-        signature = AGGREGATIONS[name.word]
+        signature = aggregation_of(name.word, metricsql=self.metricsql)
+        assert signature is not None
         if not arguments:
             raise self.fault("no arguments for aggregate expression provided", span)
-        wanted = 1 if signature.parameter is None else 2
-        if len(arguments) != wanted:
-            if self.metricsql and wanted == 1:
-                raise self.fault(f"{name.word}() of several expressions is MetricsQL and not built yet", span)
-            counted = f"expected {wanted}, got {len(arguments)}"
-            raise self.fault(f"wrong number of arguments for aggregate expression provided, {counted}", span)
-        inner = self._instant(arguments[-1])
-        self._expect(inner, INSTANT, "aggregation expression")
-        parameter = arguments[0] if signature.parameter is not None else None
+        taken = list(arguments)
+        rest = taken.pop() if signature.sums_rest and len(taken) == 3 else None
+        parameter = taken.pop(0) if signature.parameter is not None else None
+        self._check_count(signature, len(taken), len(arguments), span)
+        taken = [self._instant(part) for part in taken]
+        for part in taken:
+            if part.kind is not SCALAR or len(taken) == 1:
+                self._expect(part, INSTANT, "aggregation expression")
         if parameter is not None and signature.parameter is not None:
             self._expect(parameter, signature.parameter, "aggregation parameter")
+        if rest is not None and not isinstance(rest.node, String):
+            self._refuse(f'{name.word}() needs its label as a string, e.g. "region=other"', rest.span)
         labels, without = (grouping.labels, grouping.without) if grouping else ((), False)
-        node = Aggregation(span, name.word, inner.node, parameter.node if parameter else None, labels, without)
-        return self._part(node, INSTANT, *arguments)
+        node = Aggregation(
+            span,
+            name.word,
+            taken[0].node,
+            parameter.node if parameter else None,
+            labels,
+            without,
+            others=tuple(part.node for part in taken[1:]),
+            rest_label=rest.node.value if rest is not None and isinstance(rest.node, String) else None,
+        )
+        return self._part(node, INSTANT, *arguments, *taken)
 
     def window(self, inner: Part, range_ms: int, brackets: Span) -> Part:
         """`inner[range]`."""
@@ -264,7 +287,8 @@ class Builder:
 
     def _expect(self, part: Part, wanted: ValueType, context: str) -> None:
         if part.kind is not wanted:
-            self._refuse(f"expected type {wanted} in {context}, got {part.kind}", part.span)
+            mend = _WINDOW_MEND if wanted is INSTANT and part.kind is RANGE else ""
+            self._refuse(f"expected type {wanted} in {context}, got {part.kind}{mend}", part.span)
 
     def _argument(self, signature: FunctionSignature, index: int, part: Part) -> Part:
         if not signature.arguments or (not signature.variadic and index >= len(signature.arguments)):
@@ -309,18 +333,40 @@ class Builder:
         elif self.expression[second.span.start] != "{":
             self._refuse("expected label selectors only, got vector selector instead", second.span)
 
-    def _is_metricsql_quantiles(self, name: str, arguments: list[Part]) -> bool:
-        return self.metricsql and name == "histogram_quantiles" and bool(arguments) and arguments[0].kind is STRING
+    def _check_count(self, signature: AggregationSignature, vectors: int, given: int, span: Span) -> None:
+        """One vector, after the parameter if there is one; with MetricsQL several, where there is none."""
+        several = vectors > 1 and signature.parameter is None
+        if vectors == 1 or (several and self.metricsql):
+            return
+        counted = f"expected {1 if signature.parameter is None else 2}, got {given}"
+        mend = f" (several are {_OFF_HERE})" if several else ""
+        raise self.fault(f"wrong number of arguments for aggregate expression provided, {counted}{mend}", span)
+
+    def _quantiles(self, span: Span, arguments: list[Part]) -> Part:
+        """MetricsQL's histogram_quantiles("label", phi, ..., buckets); Prometheus' own has the vector first."""
+        if not self.metricsql:
+            sentence = 'expected type instant vector in call to function "histogram_quantiles", got string'
+            self._refuse(f"{sentence} (the label first is {_OFF_HERE})", arguments[0].span)
+        elif len(arguments) < 3:
+            self._refuse('histogram_quantiles() needs a label, quantiles and buckets: ("phi", 0.5, 0.99, x)', span)
+        quantiles = arguments[1:-1]
+        buckets = self._instant(arguments[-1])
+        self._expect(buckets, INSTANT, 'call to function "histogram_quantiles"')
+        for part in quantiles:
+            self._expect(part, SCALAR, 'call to function "histogram_quantiles"')
+        taken = [arguments[0], *quantiles, buckets]
+        return self._part(Call(span, "histogram_quantiles", tuple(part.node for part in taken)), INSTANT, *taken)
 
     def _unknown_function(self, name: str) -> str:
         if name in _PROMETHEUS_NOT_BUILT:
             return f"{name}() is experimental in Prometheus and not built yet"
-        metricsql = name in METRICSQL_NOT_BUILT or name in METRICSQL_FUNCTIONS or name == "histogram_quantiles"
+        known = (METRICSQL_NOT_BUILT, METRICSQL_FUNCTIONS, METRICSQL_AGGREGATIONS)
+        metricsql = any(name in names for names in known)
         if metricsql and self.metricsql:
             return f"{name}() is MetricsQL and not built yet"
         sentence = f"unknown function with name {quoted(name[:SHOWN_CHARACTERS_MAX])}"
         if metricsql:
-            return f"{sentence}; it is MetricsQL, which is off here"
+            return f"{sentence}; it is {_OFF_HERE}"
         near = difflib.get_close_matches(name.lower(), [*FUNCTIONS, *AGGREGATIONS], 1) if len(name) < 40 else []
         return f"{sentence}; did you mean {near[0]}?" if near else sentence
 

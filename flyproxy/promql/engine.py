@@ -8,6 +8,7 @@ import numpy as np
 from flyproxy.promql.build import last_value
 from flyproxy.promql.errors import BadQueryRange, QueryError
 from flyproxy.promql.evaluate import Evaluator, RangeRow
+from flyproxy.promql.functions import RANGE_RANKINGS
 from flyproxy.promql.matrix import Budget, Matrix, Steps, Stream, collect
 from flyproxy.promql.nodes import Aggregation, Call, Node, Parenthesis, RangeSelector, Subquery, ValueType
 from flyproxy.promql.options import Options
@@ -19,7 +20,9 @@ from flyproxy.series.labels import EMPTY, Labels
 __all__ = ["Engine", "Options", "QueryError", "Result"]
 
 _ORDERED_CALLS = frozenset({"sort", "sort_desc", "sort_by_label", "sort_by_label_desc"})
-_ORDERED_AGGREGATIONS = frozenset({"topk", "bottomk"})
+_ORDERED_AGGREGATIONS = frozenset({"topk", "bottomk", *RANGE_RANKINGS})
+_ORDERED_OVER_RANGE = frozenset({"sort_by_label", "sort_by_label_desc"})
+"""MetricsQL keeps this order over a range too, for the legend of a graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +34,7 @@ class Result:
     timestamps_ms: Times
     """[steps]"""
     labels: Sequence[Labels] = ()
-    """[series], sorted, but in the order asked for after sort() or topk at an instant."""
+    """[series], sorted, but in the order asked for after sort() or topk at an instant, sort_by_label() of MetricsQL."""
     values: Floats = field(default_factory=lambda: np.empty((0, 0)))
     """[series, steps]"""
     present: Bools = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
@@ -126,7 +129,8 @@ def evaluated(
                 raise _wrong_type("string")
             return Result(ValueType.STRING, steps.times, text=value)
         if isinstance(value, Stream):
-            matrix = _ordered(collect(value, steps.count, budget), keep=not over_range and _has_order(top))
+            keep = _has_order(top, over_range=over_range, metricsql=options.metricsql)
+            matrix = _ordered(collect(value, steps.count, budget), keep=keep)
             kind = ValueType.INSTANT
         else:
             row = np.broadcast_to(value, (1, steps.count))
@@ -145,7 +149,9 @@ def _unwrapped(node: Node) -> Node:
     return node
 
 
-def _has_order(node: Node) -> bool:
+def _has_order(node: Node, *, over_range: bool, metricsql: bool) -> bool:
+    if over_range:
+        return metricsql and isinstance(node, Call) and node.function in _ORDERED_OVER_RANGE
     if isinstance(node, Call):
         return node.function in _ORDERED_CALLS
     return isinstance(node, Aggregation) and node.operator in _ORDERED_AGGREGATIONS

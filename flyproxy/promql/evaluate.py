@@ -11,9 +11,17 @@ from dataclasses import replace
 import numpy as np
 
 from flyproxy.promql import label_functions
-from flyproxy.promql.aggregate import fold_for, group_labels
-from flyproxy.promql.binary import drops_name, elements, scalar_operation, set_operation, vector_operation
+from flyproxy.promql.binary import (
+    drops_name,
+    elements,
+    is_scalar_like,
+    scalar_like_operation,
+    scalar_operation,
+    set_operation,
+    vector_operation,
+)
 from flyproxy.promql.errors import QueryError
+from flyproxy.promql.evaluate_aggregation import aggregated
 from flyproxy.promql.histogram import histogram_quantile
 from flyproxy.promql.instant_functions import CALENDAR_FUNCTIONS, INSTANT_FUNCTIONS
 from flyproxy.promql.matrix import (
@@ -23,13 +31,17 @@ from flyproxy.promql.matrix import (
     Steps,
     Stream,
     collect,
+    joined,
     merge_equal,
     nameless,
+    with_label,
 )
 from flyproxy.promql.nodes import (
     Aggregation,
     Binary,
     Call,
+    Card,
+    Matching,
     Node,
     Number,
     Parenthesis,
@@ -43,12 +55,12 @@ from flyproxy.promql.operators import SET_OPERATORS
 from flyproxy.promql.options import Options
 from flyproxy.promql.plan import Plan, is_step_invariant, reach_back
 from flyproxy.promql.range_functions import KEEP_NAME, RANGE_FUNCTIONS, TWO_BEATS, last_over_time
-from flyproxy.promql.ranking import counted_values, first_k, quantiles
 from flyproxy.promql.sources import RangeSource, instant_stream, range_source, windowed_stream
 from flyproxy.series.frame import Bools, Floats, Times
 from flyproxy.series.labels import EMPTY, Labels, label_value
 
 Value = Floats | str | Stream
+_PLAIN = Matching(Card.ONE_TO_ONE, on=False, labels=())
 RangeRow = tuple[Labels, Times, Floats]
 
 
@@ -135,7 +147,7 @@ class Evaluator:
             case Call():
                 return self._call(node, steps)
             case Aggregation():
-                return self._aggregation(node, steps)
+                return aggregated(node, steps, self)
             case Binary():
                 return self._binary(node, steps)
 
@@ -159,7 +171,7 @@ class Evaluator:
             return self._range_call(node, steps)
         if name in CALENDAR_FUNCTIONS and not arguments:
             kernel = CALENDAR_FUNCTIONS[name]
-            return self._single(kernel(self._seconds(steps), np.ones(1, dtype=np.bool_), ())[0], steps)
+            return self.single(kernel(self._seconds(steps), np.ones(1, dtype=np.bool_), ())[0], steps)
         if name in INSTANT_FUNCTIONS:
             kernel = INSTANT_FUNCTIONS[name]
             parameters = tuple(self.scalar(argument, steps) for argument in arguments[1:])
@@ -168,7 +180,7 @@ class Evaluator:
         special: dict[str, Callable[[Call, Steps], Value]] = {
             "time": lambda _, steps: self._seconds(steps),
             "pi": lambda _, steps: np.full(steps.count, np.pi),
-            "vector": lambda node, steps: self._single(self.scalar(node.arguments[0], steps), steps),
+            "vector": lambda node, steps: self.single(self.scalar(node.arguments[0], steps), steps),
             "scalar": self._scalar_of,
             "timestamp": self._timestamp,
             "absent": self._absent,
@@ -176,8 +188,13 @@ class Evaluator:
             "histogram_quantile": self._histogram_quantile,
             "label_replace": self._relabelled,
             "label_join": self._relabelled,
+            "histogram_quantiles": self._histogram_quantiles,
             "label_uppercase": self._relabelled,
             "label_lowercase": self._relabelled,
+            "label_set": self._relabelled,
+            "label_del": self._relabelled,
+            "label_keep": self._relabelled,
+            "drop_common_labels": self._without_common_labels,
             "sort": self._sorted,
             "sort_desc": self._sorted,
             "sort_by_label": self._sorted_by_label,
@@ -200,7 +217,7 @@ class Evaluator:
     def _seconds(self, steps: Steps) -> Floats:
         return steps.times / 1000
 
-    def _single(self, values: Floats, steps: Steps) -> Stream:
+    def single(self, values: Floats, steps: Steps) -> Stream:
         """A vector of one series without labels."""
         row = np.broadcast_to(values, (1, steps.count))
         return Matrix([EMPTY], row, np.ones((1, steps.count), dtype=np.bool_)).stream()
@@ -240,9 +257,28 @@ class Evaluator:
         buckets = self.matrix(node.arguments[1], steps)
         modern = self.options.left_open
         answer = histogram_quantile(q, buckets, ignore_small_deltas=modern, checkpoint=self.checkpoint)
-        return self._swapped(answer, buckets)
+        return self.swapped(answer, buckets)
 
-    def _swapped(self, result: Matrix, *inputs: Matrix) -> Stream:
+    def _histogram_quantiles(self, node: Call, steps: Steps) -> Stream:
+        """MetricsQL's: the label first, a series for every quantile."""
+        if not isinstance(node.arguments[0], String):
+            raise QueryError("histogram_quantiles() is experimental in Prometheus and not built yet")
+        label = self.string(node.arguments[0], steps)
+        quantiles = [self.scalar(argument, steps) for argument in node.arguments[1:-1]]
+        buckets = self.matrix(node.arguments[-1], steps)
+        labels: list[Labels] = []
+        found: list[Matrix] = []
+        for q in quantiles:
+            modern = self.options.left_open
+            found.append(histogram_quantile(q, buckets, ignore_small_deltas=modern, checkpoint=self.checkpoint))
+            self.budget.hold(found[-1].points)
+            labels += [with_label(each, label, _quantile_text(q[0])) for each in found[-1].labels]
+        self.budget.release(buckets.points)
+        values = np.concatenate([each.values for each in found])
+        present = np.concatenate([each.present for each in found])
+        return merge_equal(Matrix(labels, values, present), SAME_LABELSET).stream()
+
+    def swapped(self, result: Matrix, *inputs: Matrix) -> Stream:
         """The result is held instead of its inputs."""
         self.budget.hold(result.points)
         for matrix in inputs:
@@ -257,14 +293,28 @@ class Evaluator:
                 relabel = label_functions.label_replace(texts, legacy_names=legacy)
             case "label_join":
                 relabel = label_functions.label_join(texts, legacy_names=legacy)
+            case "label_set":
+                relabel = label_functions.label_set(texts, legacy_names=legacy)
+            case "label_del" | "label_keep":
+                relabel = label_functions.only_labels(texts, keep=node.function == "label_keep")
             case _:
                 relabel = label_functions.changed_case(texts, upper=node.function == "label_uppercase")
         stream = self.vector(node.arguments[0], steps)
         labels = label_functions.relabelled(stream.final_labels(), relabel, self.budget, self.checkpoint)
-        changed = replace(stream, labels=labels, nameless=False, one_name=False, held=None)
-        if len(set(labels)) == len(labels):
-            return changed
-        return merge_equal(collect(changed, steps.count, self.budget), SAME_LABELSET).stream()
+        return self._distinct(replace(stream, labels=labels, nameless=False, one_name=False, held=None), steps)
+
+    def _without_common_labels(self, node: Call, steps: Steps) -> Stream:
+        """Of the series that are there at some step, of all arguments together."""
+        matrix = collect(joined([self.vector(each, steps) for each in node.arguments]), steps.count, self.budget)
+        matrix = matrix.pick([int(row) for row in np.flatnonzero(matrix.present.any(axis=1))])
+        labels = label_functions.without_common(matrix.labels)
+        return self._distinct(Matrix(labels, matrix.values, matrix.present).stream(), steps)
+
+    def _distinct(self, stream: Stream, steps: Steps) -> Stream:
+        """Series whose labels became equal are one, if they are never there at once; else QueryError."""
+        if len(set(stream.labels)) == len(stream.labels):
+            return stream
+        return merge_equal(collect(stream, steps.count, self.budget), SAME_LABELSET).stream()
 
     def _sorted(self, node: Call, steps: Steps) -> Stream:
         """NaN stand last in both directions. Over a range there is no order to keep."""
@@ -285,41 +335,6 @@ class Evaluator:
 
         rows = sorted(range(len(matrix.labels)), key=key, reverse=node.function.endswith("desc"))
         return matrix.pick(rows).stream()
-
-    # Aggregations
-
-    def _aggregation(self, node: Aggregation, steps: Steps) -> Stream:
-        if node.operator == "count_values":
-            return self._count_values(node, steps)
-        parameter = None if node.parameter is None else self.scalar(node.parameter, steps)
-        stream = self.vector(node.expression, steps)
-        codes, groups = group_labels(stream.labels, node.labels, without=node.without, nameless=stream.nameless)
-        fold = fold_for(node.operator, len(groups), steps.count, compensate=self.options.left_open)
-        if fold is not None:
-            self.budget.hold(len(groups) * steps.count)
-            for block in stream.blocks:
-                fold.add(codes[block.first_row : block.first_row + len(block.values)], block.values, block.present)
-            return Matrix(groups, *fold.result()).stream()
-        if parameter is None:
-            raise QueryError(f"{node.operator} is not built yet")
-        if node.operator in ("topk", "bottomk"):
-            k = _whole_numbers(parameter)
-            largest = node.operator == "topk"
-            return first_k(stream, codes, k, largest=largest, budget=self.budget, checkpoint=self.checkpoint).stream()
-        if node.operator == "quantile":
-            matrix = collect(replace(stream, labels=_numbered(len(codes)), nameless=False), steps.count, self.budget)
-            kept = codes[[int(labels[0][1]) for labels in matrix.labels]] if len(matrix.labels) else codes[:0]
-            return self._swapped(quantiles(matrix, kept, groups, parameter, self.checkpoint), matrix)
-        raise QueryError(f"{node.operator} is not built yet")
-
-    def _count_values(self, node: Aggregation, steps: Steps) -> Stream:
-        assert node.parameter is not None
-        label = self.string(node.parameter, steps)
-        if not label_functions.is_label_name(label, legacy=not self.options.left_open):
-            raise QueryError(f'invalid label name "{label}"')
-        stream = self.vector(node.expression, steps)
-        codes, groups = group_labels(stream.labels, node.labels, without=node.without, nameless=stream.nameless)
-        return counted_values(stream, codes, groups, label, steps.count, self.budget, self.checkpoint).stream()
 
     # Operators
 
@@ -353,8 +368,11 @@ class Evaluator:
         second = collect(right, steps.count, self.budget)
         self.checkpoint()
         if node.operator in SET_OPERATORS:
-            return self._swapped(set_operation(node.operator, first, second, node.matching), first, second)
+            return self.swapped(set_operation(node.operator, first, second, node.matching), first, second)
         drop = drops_name(node.operator, node.return_bool, legacy=not self.options.left_open)
+        unmatched = self.options.metricsql and node.matching in (None, _PLAIN)
+        if unmatched and (is_scalar_like(first) or is_scalar_like(second)):
+            return self.swapped(scalar_like_operation(node, first, second, drop_name=drop), first, second)
         answer = vector_operation(node, first, second, drop_name=drop, budget=self.budget)
         self.budget.release(first.points + second.points)
         return answer.stream()
@@ -367,19 +385,9 @@ def _bare(node: Node) -> Node:
     return node
 
 
-def _numbered(count: int) -> list[Labels]:
-    """Labels that say nothing but the row's number."""
-    return [(("row", str(row)),) for row in range(count)]
-
-
-def _whole_numbers(parameter: Floats) -> Floats:
-    """topk's k at every step."""
-    if np.isnan(parameter).any():
-        raise QueryError("Scalar value NaN overflows int64")
-    too_large = np.abs(parameter) >= 2.0**63
-    if too_large.any():
-        raise QueryError(f"Scalar value {parameter[too_large][0]} overflows int64")
-    return np.trunc(parameter)
+def _quantile_text(q: float) -> str:
+    """0.5, 1, 1e-07: the shortest digits, as Go's %g."""
+    return repr(float(q)).removesuffix(".0")
 
 
 def _check_factors(parameters: Sequence[Floats]) -> None:

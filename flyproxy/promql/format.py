@@ -113,7 +113,9 @@ def _matching(matching: Matching) -> list[str]:
 
 def _aggregation(node: Aggregation) -> str:
     arguments = [node.expression] if node.parameter is None else [node.parameter, node.expression]
-    texts = [format_expression(argument) for argument in arguments]
+    texts = [format_expression(argument) for argument in (*arguments, *node.others)]
+    if node.rest_label is not None:
+        texts.append(quoted(node.rest_label))
     grouping = ""
     if node.without or node.labels:
         grouping = f" {'without' if node.without else 'by'} ({_labels(node.labels)}) "

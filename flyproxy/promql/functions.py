@@ -40,11 +40,13 @@ class FunctionSignature:
 
 @dataclass(frozen=True, slots=True)
 class AggregationSignature:
-    """`parameter` is the type of the argument before the vector, None where there is none."""
+    """`parameter` is the type of the argument before the vector, None where there is none. `sums_rest`: a string may
+    follow the vector, the label of what was left out."""
 
     name: str
     parameter: ValueType | None = None
     experimental: bool = False
+    sums_rest: bool = False
 
 
 def _table(signatures: Iterable[FunctionSignature]) -> dict[str, FunctionSignature]:
@@ -101,7 +103,11 @@ FUNCTIONS: dict[str, FunctionSignature] = _table(
 """Name to signature, Prometheus 3 as of 2026."""
 
 METRICSQL_FUNCTIONS: dict[str, FunctionSignature] = _table(
-    [*_each("label_uppercase label_lowercase", INSTANT, STRING, variadic=-1)]
+    [
+        *_each("label_uppercase label_lowercase label_del label_keep", INSTANT, STRING, variadic=-1),
+        *_each("label_set", INSTANT, STRING, STRING, variadic=-1),
+        *_each("drop_common_labels", INSTANT, INSTANT, variadic=-1),
+    ]
 )
 """What VictoriaMetrics' MetricsQL adds and an ordinary call can say; known only where MetricsQL is on."""
 
@@ -116,13 +122,34 @@ AGGREGATIONS: dict[str, AggregationSignature] = {
 }
 """Name to signature; the names are keywords and read in any case (`SUM(x)`)."""
 
-METRICSQL_NOT_BUILT: frozenset[str] = frozenset(
-    {
-        *("any", "geomean", "limitk_by", "mode", "outliersk"),
-        *("topk_avg", "topk_last", "topk_max", "topk_median", "topk_min"),
-        *("bottomk_avg", "bottomk_last", "bottomk_max", "bottomk_median", "bottomk_min"),
-    }
-)
+RANGE_RANKINGS: dict[str, tuple[bool, str]] = {
+    f"{order}_{measure}": (order == "topk", measure)
+    for order in ("topk", "bottomk")
+    for measure in ("avg", "last", "max", "median", "min")
+}
+"""MetricsQL's rankings of series by one number over the whole range: whether the largest come first, and the number."""
+
+METRICSQL_AGGREGATIONS: dict[str, AggregationSignature] = {
+    "mode": AggregationSignature("mode"),
+    **{name: AggregationSignature(name, SCALAR, sums_rest=True) for name in RANGE_RANKINGS},
+}
+"""What MetricsQL adds; keywords only where it is on, else ordinary names."""
+
+_NOT_BUILT = """
+any distinct geomean histogram iqr limitk_by mad median outliersk quantiles share sum2 zscore
+aggr_over_time ascent_over_time count_eq_over_time count_gt_over_time count_le_over_time decreases_over_time
+default_rollup delta_prometheus descent_over_time distinct_over_time geomean_over_time hoeffding_bound_lower
+hoeffding_bound_upper ideriv increase_prometheus increase_pure increases_over_time integrate lag lifetime
+median_over_time mode_over_time quantiles_over_time range_over_time rate_over_sum rollup rollup_candlestick
+rollup_delta rollup_increase rollup_rate scrape_interval share_gt_over_time share_le_over_time sum2_over_time
+tfirst_over_time timestamp_with_name tlast_over_time tmax_over_time tmin_over_time zscore_over_time
+alias bitmap_and bitmap_or bitmap_xor buckets_limit histogram_share interpolate keep_last_value keep_next_value
+label_copy label_graphite_group label_map label_match label_mismatch label_move label_transform label_value
+limit_offset now prometheus_buckets rand range_avg range_first range_last range_max range_median range_min
+range_quantile range_sum remove_resets running_avg running_max running_min running_sum smooth_exponential
+sort_by_label_numeric sort_by_label_numeric_desc union
+"""
+METRICSQL_NOT_BUILT: frozenset[str] = frozenset(_NOT_BUILT.split())
 """MetricsQL names the parser knows in order to say that they are not built yet."""
 
 
@@ -131,4 +158,12 @@ def signature_of(name: str, *, metricsql: bool) -> FunctionSignature | None:
     found = FUNCTIONS.get(name)
     if found is None and metricsql:
         return METRICSQL_FUNCTIONS.get(name)
+    return found
+
+
+def aggregation_of(name: str, *, metricsql: bool) -> AggregationSignature | None:
+    """The signature of an aggregation by its name in small letters; None when there is none."""
+    found = AGGREGATIONS.get(name)
+    if found is None and metricsql:
+        return METRICSQL_AGGREGATIONS.get(name)
     return found

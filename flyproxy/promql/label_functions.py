@@ -82,6 +82,33 @@ def changed_case(names: Sequence[str], *, upper: bool) -> Relabel:
     return relabel
 
 
+def label_set(arguments: Sequence[str], *, legacy_names: bool) -> Relabel:
+    """MetricsQL's label_set(v, name, value, ...); an empty value takes the label away. Raises QueryError for a bad
+    name."""
+    pairs = list(zip(arguments[::2], arguments[1::2], strict=True))
+    for name, _ in pairs:
+        _check_name(name, "invalid label name in label_set()", legacy_names)
+
+    def relabel(labels: Labels) -> Labels:
+        for name, value in pairs:
+            labels = with_label(labels, name, value)
+        return labels
+
+    return relabel
+
+
+def only_labels(names: Sequence[str], *, keep: bool) -> Relabel:
+    """MetricsQL's label_keep (these stay, the metric name only if it is among them) and label_del (these go)."""
+    named = frozenset(names)
+    return lambda labels: tuple([pair for pair in labels if (pair[0] in named) == keep])
+
+
+def without_common(series: Sequence[Labels]) -> list[Labels]:
+    """MetricsQL's drop_common_labels: all but the labels, metric name included, that every series has alike."""
+    common = frozenset(series[0]).intersection(*series[1:]) if series else frozenset()
+    return [tuple([pair for pair in labels if pair not in common]) for labels in series]
+
+
 def labels_of_absence(matchers: Sequence[Matcher]) -> Labels:
     """What absent() says about a series that is not there: its equality matchers. (createLabelsForAbsentFunction.)"""
     known: dict[str, str] = {}

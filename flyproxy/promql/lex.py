@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flyproxy.promql.functions import AGGREGATIONS
+from flyproxy.promql.functions import aggregation_of
 from flyproxy.promql.nodes import Span
 from flyproxy.promql.operators import PRECEDENCE
 from flyproxy.promql.parse_error import ParseError
@@ -88,8 +88,9 @@ _MATCH = re.compile(r"=~|!~|!=|=")
 class Lexer:
     """Hands out the tokens of one expression; at its end END, again and again. Raises ParseError."""
 
-    def __init__(self, expression: str) -> None:
+    def __init__(self, expression: str, *, metricsql: bool = False) -> None:
         self.expression = expression
+        self._metricsql = metricsql
         self._at = 0
         self._in_braces = False
         self._in_brackets = False
@@ -150,7 +151,7 @@ class Lexer:
             kind = Kind.NUMBER
         elif word in PRECEDENCE:
             kind = Kind.OPERATOR
-        elif word in AGGREGATIONS:
+        elif aggregation_of(word, metricsql=self._metricsql) is not None:
             kind = Kind.AGGREGATION
         elif word in KEYWORDS:
             kind = Kind.KEYWORD

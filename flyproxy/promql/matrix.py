@@ -153,6 +153,21 @@ def collect(stream: Stream, steps: int, budget: Budget) -> Matrix:
     return Matrix(labels, values[: len(labels)], present[: len(labels)])
 
 
+def joined(streams: Sequence[Stream]) -> Stream:
+    """The rows of all streams one after the other; a series may then be there twice."""
+    if len(streams) == 1:
+        return streams[0]
+
+    def blocks() -> Iterator[Block]:
+        first_row = 0
+        for stream in streams:
+            for block in stream.blocks:
+                yield Block(first_row + block.first_row, block.values, block.present)
+            first_row += len(stream.labels)
+
+    return Stream([labels for stream in streams for labels in stream.final_labels()], blocks())
+
+
 def nameless(stream: Stream, steps: int, budget: Budget, *, whole_range: bool = False) -> Stream:
     """The stream without metric names; raises QueryError where that makes two series equal at one step.
 

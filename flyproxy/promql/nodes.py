@@ -112,6 +112,10 @@ class Aggregation:
     parameter: "Node | None"
     labels: tuple[str, ...]
     without: bool
+    others: tuple["Node", ...] = ()
+    """MetricsQL: further expressions whose series join those of the first (`max(0, x)`); any may be a scalar."""
+    rest_label: str | None = None
+    """MetricsQL: `region=other` of `topk_avg(5, x, "region=other")`, what the sum of all others is called."""
 
 
 class Card(StrEnum):

@@ -110,7 +110,7 @@ class _Parser:
             sentence = f"the expression has {len(text)} characters; at most {EXPRESSION_CHARACTERS_MAX} are taken"
             raise self._builder.fault(sentence, Span(0, 0))
         self._refuse_surrogates(text)
-        self._lexer = Lexer(text)
+        self._lexer = Lexer(text, metricsql=metricsql)
         self._token = self._lexer.next_token()
         self._end = 0
         self._stack: list[_Sign | _Left | _Open] = []

@@ -91,7 +91,8 @@ class Plan:
                 for argument in node.arguments:
                     self.need(argument, steps, reach)
             case Aggregation():
-                self.need(node.expression, steps)
+                for expression in (node.expression, *node.others):
+                    self.need(expression, steps)
                 if node.parameter is not None:
                     self.need(node.parameter, steps)
             case Binary():
@@ -173,7 +174,8 @@ def is_step_invariant(node: Node) -> bool:
                 return False
             return all(is_step_invariant(argument) for argument in node.arguments)
         case Aggregation():
-            return is_step_invariant(node.expression) and (node.parameter is None or is_step_invariant(node.parameter))
+            others = node.others if node.parameter is None else (*node.others, node.parameter)
+            return is_step_invariant(node.expression) and all(is_step_invariant(each) for each in others)
         case Binary():
             return is_step_invariant(node.left) and is_step_invariant(node.right)
 

@@ -1,4 +1,4 @@
-"""Aggregations that must see the series of a group side by side: topk, bottomk, quantile, count_values."""
+"""Aggregations that must see the series of a group side by side: topk, bottomk, quantile, mode, count_values."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -100,6 +100,36 @@ def quantiles(matrix: Matrix, codes: Codes, groups: list[Labels], q: Floats, che
             values[group, here] = sorted_quantile(found, inside, q[here])
             present[group, here] = inside.any(axis=1)
     return Matrix(groups, values, present)
+
+
+def modes(matrix: Matrix, codes: Codes, groups: list[Labels], checkpoint: Callable[[], None]) -> Matrix:
+    """MetricsQL's mode(): the commonest value of every group at every step, of several the smallest. NaN where there is
+    nothing else."""
+    steps = matrix.values.shape[1]
+    values = np.full((len(groups), steps), np.nan)
+    present = np.zeros((len(groups), steps), dtype=np.bool_)
+    order = np.argsort(codes, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        for first in range(0, steps if members.size else 0, max(1, BLOCK_POINTS // max(members.size, 1))):
+            checkpoint()
+            here = slice(first, first + max(1, BLOCK_POINTS // members.size))
+            inside = matrix.present[members, here]
+            group = codes[members[0]]
+            values[group, here] = _commonest(np.where(inside, matrix.values[members, here], np.nan))
+            present[group, here] = inside.any(axis=0)
+    return Matrix(groups, values, present)
+
+
+def _commonest(values: Floats) -> Floats:
+    """[steps], of values [rows, steps]; NaN does not count."""
+    ordered = np.sort(values, axis=0)  # NaN last
+    place = np.broadcast_to(np.arange(len(ordered))[:, np.newaxis], ordered.shape)
+    begins = np.ones(ordered.shape, dtype=np.bool_)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    run = place - np.maximum.accumulate(np.where(begins, place, 0), axis=0)
+    longest = np.argmax(np.where(np.isnan(ordered), -1, run), axis=0)
+    found: Floats = ordered[longest, np.arange(ordered.shape[1])]
+    return found
 
 
 def counted_values(

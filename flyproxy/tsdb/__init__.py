@@ -17,6 +17,13 @@ heads       which columns are kept decoded, within a budget of bytes
 head        a matrix that grows by a column a row
 blocks      blocks of chunks, decoded when wanted and kept while there is room
 replay      log rows read back in order; what was damaged is named and skipped
+chunk       sealed columns as bytes: a head, and blocks of series that are read one by one
+chunk_order   which series stand together in a block
+chunk_block   a block as bytes: a table, and streams of like rows
+chunk_rows    a row as integers, and back, bit for bit
+check       every byte of a store looked over, what is damaged named
+stats       what a store holds and costs, by organization
+backup      a copy made while the writer runs
 openmetrics_export     samples out as text with time stamps; openmetrics_families groups and types the names
 openmetrics_import     text into frames; openmetrics_lines reads it, import_groups says what was sampled together
 """

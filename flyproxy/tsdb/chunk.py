@@ -13,16 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec
 
+from flyproxy.series.frame import ABSENT_BITS, STALE_BITS
 from flyproxy.tsdb.chunk_block import BLOCK_SERIES, COLUMNS_MAX, decode_rows, deflated, encode_rows, inflated
 from flyproxy.tsdb.chunk_order import Bounds, Flags, Groups, Order, rows_in_order, share_out
 from flyproxy.tsdb.log import SERIES_MAX, Bits, DamagedError, Place, opened, sealed
 
 __all__ = ["BLOCK_SERIES", "COLUMNS_MAX", "ChunkHead", "EncodedChunk", "decode_block", "encode_chunk", "open_head"]
 
-_HEAD = struct.Struct("<BBHIIIII")
+_HEAD = struct.Struct("<BBHIIIIIQ")
 _MARK = 2
 _CODEC = 1
-_IDLE_ROWS = 512
+_ROWS_LOOKED_AT = 512
 """Rows looked at in one go: they stay in the cache."""
 _ASCENDING = ChunkConfig(compression_level=8, mode_spec=ModeSpec.classic(), delta_spec=DeltaSpec.try_consecutive(1))
 
@@ -50,6 +51,8 @@ class ChunkHead:
     """[series] Its row in that block."""
     sizes: npt.NDArray[np.int32] = field(repr=False)
     """[blocks] Rows in each."""
+    samples: int
+    """How many it holds, stale markers not counted."""
 
 
 def encode_chunk(
@@ -73,7 +76,7 @@ def encode_chunk(
     for block, (start, end) in enumerate(pairwise((0, *np.cumsum(sizes).tolist()))):
         place = Place(frame, int(times_ms[0]), block)
         blocks.append(encode_rows(place, bits[order[start:end]], chained[start:end]))
-    return EncodedChunk(_encode_head(frame, times_ms, order, sizes), blocks)
+    return EncodedChunk(_encode_head(frame, times_ms, order, sizes, _samples(bits)), blocks)
 
 
 def open_head(frame: int, first_ms: int, last_ms: int, head: bytes) -> ChunkHead:
@@ -96,28 +99,38 @@ def decode_block(head: ChunkHead, block: int, blob: bytes) -> Bits:
 def _idle(bits: Bits) -> Flags:
     """[series] True for rows that are the same in every column."""
     idle = np.empty(len(bits), np.bool_)
-    for start in range(0, len(bits), _IDLE_ROWS):
-        rows = bits[start : start + _IDLE_ROWS]
-        idle[start : start + _IDLE_ROWS] = (rows == rows[:, :1]).all(axis=1)
+    for start in range(0, len(bits), _ROWS_LOOKED_AT):
+        rows = bits[start : start + _ROWS_LOOKED_AT]
+        idle[start : start + _ROWS_LOOKED_AT] = (rows == rows[:, :1]).all(axis=1)
     return idle
 
 
+def _samples(bits: Bits) -> int:
+    marked = 0
+    for start in range(0, len(bits), _ROWS_LOOKED_AT):
+        markers = bits[start : start + _ROWS_LOOKED_AT] - np.uint64(STALE_BITS) <= ABSENT_BITS - STALE_BITS
+        marked += int(np.count_nonzero(markers))
+    return bits.size - marked
+
+
 def _encode_head(
-    frame: int, times_ms: npt.NDArray[np.int64], order: npt.NDArray[np.int32], sizes: npt.NDArray[np.intp]
+    frame: int, times_ms: npt.NDArray[np.int64], order: Order, sizes: npt.NDArray[np.intp], samples: int
 ) -> bytes:
     times = deflated(times_ms, _ASCENDING)
     rows = deflated(order, _ASCENDING)
-    counts = _HEAD.pack(_MARK, _CODEC, 0, order.size, times_ms.size, sizes.size, len(times), len(rows))
+    counts = _HEAD.pack(_MARK, _CODEC, 0, order.size, times_ms.size, sizes.size, len(times), len(rows), samples)
     place = Place(frame, int(times_ms[0]), int(times_ms[-1]))
     return sealed(place, b"".join((counts, times, rows, sizes.astype(np.uint8).tobytes())))
 
 
 def _decode_head(frame: int, first_ms: int, last_ms: int, rest: memoryview) -> ChunkHead:
-    mark, codec, _, series, columns, blocks, times_bytes, order_bytes = _HEAD.unpack_from(rest)
+    mark, codec, _, series, columns, blocks, times_bytes, order_bytes, samples = _HEAD.unpack_from(rest)
     if (mark, codec) != (_MARK, _CODEC):
         raise ValueError(f"mark {mark}, codec {codec}")
     if not (0 < columns <= COLUMNS_MAX and 0 < blocks <= series <= SERIES_MAX):
         raise ValueError(f"{series} series, {columns} columns, {blocks} blocks")
+    if samples > series * columns:
+        raise ValueError(f"{samples} samples in {series} series of {columns} columns")
     if len(rest) != _HEAD.size + times_bytes + order_bytes + blocks:
         raise ValueError(f"{len(rest)} bytes do not hold its parts")
     body = rest[_HEAD.size :]
@@ -129,7 +142,7 @@ def _decode_head(frame: int, first_ms: int, last_ms: int, rest: memoryview) -> C
     if int(sizes.sum()) != series or int(sizes.min()) < 1 or int(sizes.max()) > BLOCK_SERIES:
         raise ValueError(f"its blocks do not share {series} series out")
     block_of, slot_of = _places(order, sizes)
-    return ChunkHead(frame, times, series, blocks, block_of, slot_of, sizes)
+    return ChunkHead(frame, times, series, blocks, block_of, slot_of, sizes, samples)
 
 
 def _places(order: Order, sizes: Order) -> tuple[Order, Order]:

@@ -35,7 +35,7 @@ SEAL_COLUMNS_MAX = 1024
 SEAL_SAMPLES_MAX = 3_000_000
 """Samples decoded and encoded in one step, 8 bytes each; one chain of a very wide frame may have more."""
 FRAMES_PER_CALL = 256
-"""Frames looked at in one step."""
+"""Frames with rows in the log that are looked at in one step."""
 STRETCHES_KEPT = 10
 """A retention holds at least so many stretches: no chunk is kept much longer than asked."""
 MARGIN_SHARE = 4
@@ -96,32 +96,34 @@ class Compaction:
         milliseconds). Raises StoreError, and then nothing was sealed; the next step goes on behind that frame."""
         doing = "sealing what is in its log"
         with schema.transaction(self._connection, self._path, doing):
-            logs, looked = self._next_logs()
-            for log in logs:
+            for _ in range(FRAMES_PER_CALL):
+                log = self._next_log()
+                if log is None:
+                    self._last_frame = 0
+                    return Sealed(more=False)
                 self._last_frame = log.frame
                 cut_ms, whole = self._cut(log, now_ms, stretch)
                 if cut_ms is not None:
                     sealed = self._seal(log, cut_ms, whole)
                     self._last_frame = log.frame - 1  # it may have more
                     return sealed
-            more = looked == FRAMES_PER_CALL
-            if not more:
-                self._last_frame = 0
-            return Sealed(more)
+            return Sealed(more=True)
 
-    def _next_logs(self) -> tuple[list[_Log], int]:
-        """Frames that have rows in the log, and how many frames were looked at."""
-        rows = self._connection.execute(
-            "SELECT id, (SELECT min(ts_ms) FROM log WHERE frame = frames.id), "
-            "(SELECT max(ts_ms) FROM log WHERE frame = frames.id), "
-            "(SELECT max(first + count) FROM layouts WHERE frame = frames.id) "
-            "FROM frames WHERE id > ? ORDER BY id LIMIT ?",
-            (self._last_frame, FRAMES_PER_CALL),
-        ).fetchall()
-        if rows:
-            self._last_frame = rows[-1][0]
-        logs = [_Log(frame, first, last, series or 0) for frame, first, last, series in rows if first is not None]
-        return logs, len(rows)
+    def _next_log(self) -> _Log | None:
+        """The next frame that has rows in the log; frames that have none cost nothing, however many they are."""
+        found = self._connection.execute(
+            "SELECT frame FROM log WHERE frame > ? ORDER BY frame LIMIT 1", (self._last_frame,)
+        ).fetchone()
+        if found is None:
+            return None
+        (frame,) = found
+        first_ms, last_ms, series = self._connection.execute(
+            "SELECT (SELECT min(ts_ms) FROM log WHERE frame = :frame), "
+            "(SELECT max(ts_ms) FROM log WHERE frame = :frame), "
+            "(SELECT max(first + count) FROM layouts WHERE frame = :frame)",
+            {"frame": frame},
+        ).fetchone()
+        return _Log(frame, first_ms, last_ms, series or 0)
 
     # What is ready ---------------------------------------------------------------------------------------------------
 
@@ -129,10 +131,9 @@ class Compaction:
         """Rows before this time are whole chains and are to be sealed (None: not yet); and whether that is all."""
         settled_ms = now_ms - stretch // MARGIN_SHARE
         whole = log.newest_ms < settled_ms and (log.newest_ms < settled_ms - stretch or self._is_over(log.frame))
-        full_ms = self._row_at(log, log.rows_max)
         if not whole and log.oldest_ms + stretch > settled_ms and self._row_at(log, log.rows_max + KEY_ROWS) is None:
             return None, False
-        end_ms = log.oldest_ms + stretch
+        end_ms, full_ms = log.oldest_ms + stretch, self._row_at(log, log.rows_max)
         if full_ms is not None:
             end_ms = min(end_ms, full_ms)
         if not whole:

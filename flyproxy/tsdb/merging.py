@@ -17,7 +17,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from flyproxy.series.frame import ABSENT_BITS, Times
+from flyproxy.series.frame import ABSENT_BITS, STALE_BITS, Times
 from flyproxy.series.labels import Labels
 from flyproxy.tsdb import schema
 from flyproxy.tsdb.blocks import Blocks
@@ -234,5 +234,6 @@ def _put(member: Member, places: Rows, columns: Times, bits: Bits) -> None:
         return
     at = np.searchsorted(columns, member.times_ms[low:high])
     cells = np.ix_(places, at)
-    samples = member.bits[:, low:high]
-    bits[cells] = np.where(samples != np.uint64(ABSENT_BITS), samples, bits[cells])
+    held, found = bits[cells], member.bits[:, low:high]
+    ends = (found == np.uint64(STALE_BITS)) & (held != np.uint64(ABSENT_BITS))  # where it goes on in another member
+    bits[cells] = np.where((found == np.uint64(ABSENT_BITS)) | ends, held, found)

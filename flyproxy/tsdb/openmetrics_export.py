@@ -178,7 +178,8 @@ def _texts(frames: Sequence[Frame], number: Mapping[Labels, int]) -> Iterator[tu
     places: dict[int, list[tuple[int, int]]] = {}
     for place, frame in enumerate(frames):
         for row, labels in enumerate(frame.labels):
-            places.setdefault(number[labels], []).append((place, row))
+            if labels in number:  # else it was born, or taken in, after the export began
+                places.setdefault(number[labels], []).append((place, row))
     for series in sorted(places):
         where = places[series]
         frame = frames[where[0][0]]

@@ -51,7 +51,7 @@ def test_a_missing_file_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_json_for_scripts(good: str, bad: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "--json", good]) == 0
-    assert json.loads(capsys.readouterr().out) == {"ok": True, "faults": []}
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "faults": [], "warnings": []}
     assert run(["check", "--json", bad]) == 1
     result = json.loads(capsys.readouterr().out)
     assert [(fault["line"], fault["column"], fault["path"]) for fault in result["faults"]] == [
@@ -63,3 +63,29 @@ def test_json_for_scripts(good: str, bad: str, capsys: pytest.CaptureFixture[str
 def test_without_a_file_it_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check"]) == 2
     assert "Missing argument 'FILE'" in capsys.readouterr().err
+
+
+def test_a_warning_has_its_place_and_ends_with_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "fly.toml"
+    path.write_text('app = "hello"\n[http_service]\ninternal_port = 3000\nforce_https = true\n')
+    assert run(["check", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "ok: 1 app, 1 organization, 1 listener\n"
+    sentence = "not built yet: force_https; plain HTTP is answered, not redirected"
+    assert err.splitlines() == [
+        f"{path}:4:1: warning: http_service.force_https: {sentence}",
+        "     4 | force_https = true",
+        "       | ^",
+        "1 warning",
+    ]
+
+
+def test_warnings_are_in_the_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "fly.toml"
+    path.write_text('app = "hello"\n[http_service]\ninternal_port = 3000\nforce_https = true\n')
+    assert run(["check", "--json", str(path)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["ok"] is True
+    assert [(one["severity"], one["line"], one["path"]) for one in result["warnings"]] == [
+        ("warning", 4, "http_service.force_https")
+    ]

@@ -50,11 +50,17 @@ class Runtime:
     def ready(self) -> tuple[bool, str]:
         return True, ""
 
+    def trouble(self) -> str:
+        return ""
+
     async def reload(self) -> tuple[bool, str]:
         return True, ""
 
     def limit_reached(self, limit: str) -> None:
         raise AssertionError(limit)
+
+    def refused(self, status: int) -> None:
+        """Nobody looks here."""
 
 
 @pytest.fixture

@@ -221,7 +221,18 @@ def test_there_is_one_spelling(text: str, wanted: str) -> None:
     assert format_expression(parse(text)) == wanted
 
 
-@pytest.mark.parametrize("text", ["rate(x)", "sum by (status) (last_over_time(rate(x)[5m:]))", "rate(sum(x))"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rate(x)",
+        "sum by (status) (last_over_time(rate(x)[5m:]))",
+        "rate(sum(x))",
+        "max(0, x - y, 2)",
+        'topk_avg by (app) (5, x, "region=other")',
+        'histogram_quantiles("p", 0.5, 0.9, x)',
+        "mode without (cpu) (x)",
+    ],
+)
 def test_what_metricsql_left_out_stays_out(text: str) -> None:
     assert format_expression(parse(text, metricsql=True)) == text
 

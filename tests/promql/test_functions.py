@@ -1,12 +1,16 @@
+from collections.abc import Collection
+
 import promql_parser
 import pytest
 
 from flyproxy.promql.functions import (
     AGGREGATIONS,
     FUNCTIONS,
+    METRICSQL_AGGREGATIONS,
     METRICSQL_FUNCTIONS,
     METRICSQL_NOT_BUILT,
     FunctionSignature,
+    aggregation_of,
     signature_of,
 )
 from flyproxy.promql.nodes import ValueType
@@ -44,11 +48,19 @@ def test_an_optional_argument_may_be_left_out_and_a_variadic_one_repeated() -> N
 
 
 def test_no_name_means_two_things() -> None:
-    assert not set(FUNCTIONS) & set(AGGREGATIONS)
-    assert not METRICSQL_NOT_BUILT & (set(FUNCTIONS) | set(AGGREGATIONS) | set(METRICSQL_FUNCTIONS))
+    tables: list[Collection[str]] = [
+        FUNCTIONS,
+        AGGREGATIONS,
+        METRICSQL_FUNCTIONS,
+        METRICSQL_AGGREGATIONS,
+        METRICSQL_NOT_BUILT,
+    ]
+    assert len({name for table in tables for name in table}) == sum(len(table) for table in tables)
 
 
 def test_metricsql_names_are_found_only_where_it_is_on() -> None:
     assert signature_of("label_uppercase", metricsql=False) is None
     assert signature_of("label_uppercase", metricsql=True) is METRICSQL_FUNCTIONS["label_uppercase"]
     assert signature_of("rate", metricsql=False) is signature_of("rate", metricsql=True)
+    assert aggregation_of("mode", metricsql=False) is None
+    assert aggregation_of("mode", metricsql=True) is METRICSQL_AGGREGATIONS["mode"]

@@ -385,21 +385,102 @@ def test_metricsql_a_window_alone_stays_a_window() -> None:
     assert value_type(parse("x[5m]", metricsql=True)) is ValueType.RANGE
 
 
+def test_metricsql_an_aggregation_takes_several_expressions_and_scalars() -> None:
+    node = parse("max by (a) (0, x, y[5m])", metricsql=True)
+    assert isinstance(node, Aggregation)
+    assert node.parameter is None
+    assert [value_type(each) for each in (node.expression, *node.others)] == [
+        ValueType.SCALAR,
+        ValueType.INSTANT,
+        ValueType.INSTANT,
+    ]
+
+
+def test_metricsql_a_ranking_over_the_range_has_a_label_for_the_rest() -> None:
+    node = parse('topk_avg(5, sum(rate(x)) by (region), "region=other")', metricsql=True)
+    assert isinstance(node, Aggregation)
+    assert isinstance(node.parameter, Number)
+    assert isinstance(node.expression, Aggregation)
+    assert (node.operator, node.rest_label, node.others) == ("topk_avg", "region=other", ())
+    assert isinstance(parse("BOTTOMK_LAST by (a) (5, x)", metricsql=True), Aggregation)
+
+
+def test_metricsql_quantiles_have_their_label_first() -> None:
+    node = parse('histogram_quantiles("p", 0.5, 0.9, sum(increase(x))by(le))', metricsql=True)
+    assert isinstance(node, Call)
+    assert [value_type(each) for each in node.arguments] == [
+        ValueType.STRING,
+        ValueType.SCALAR,
+        ValueType.SCALAR,
+        ValueType.INSTANT,
+    ]
+
+
+@pytest.mark.parametrize("name", ["mode", "topk_avg", "bottomk_min"])
+@pytest.mark.parametrize("metricsql", [False, True])
+def test_metricsql_aggregations_can_still_be_names(name: str, metricsql: bool) -> None:
+    assert parse(name, metricsql=metricsql) == Selector(Span(0, len(name)), (named(name),))
+    assert parse(f'{name}{{{name}="a"}} > 1', metricsql=metricsql) is not None
+    assert parse(f"sum by ({name}) (x)", metricsql=metricsql) is not None
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("mode(x)", "mode() is MetricsQL and not built yet"),
-        ('topk_avg(5, x, "a=b")', "topk_avg() is MetricsQL and not built yet"),
-        ('histogram_quantiles("p", 0.5, x)', "histogram_quantiles() is MetricsQL and not built yet"),
-        ("max(0, x)", "max() of several expressions is MetricsQL and not built yet"),
-        ("rate(1)", 'expected type range vector in call to function "rate", got scalar'),
-        ("rate(x)) ", "unexpected right parenthesis ')'"),
+        ("median(x)", "1:1: parse error: median() is MetricsQL and not built yet"),
+        ("abs(rollup(x))", "1:5: parse error: rollup() is MetricsQL and not built yet"),
+        (
+            "topk_avg(x)",
+            "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
+        ),
+        (
+            'topk_avg(1, x, "a", "b")',
+            "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 4",
+        ),
+        ("topk_avg(1, x, y)", '1:16: parse error: topk_avg() needs its label as a string, e.g. "region=other"'),
+        ("mode(1)", "1:6: parse error: expected type instant vector in aggregation expression, got scalar"),
+        ('max(x, "a")', "1:8: parse error: expected type instant vector in aggregation expression, got string"),
+        (
+            "topk(1, x, y)",
+            "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 3",
+        ),
+        (
+            'histogram_quantiles("p")',
+            '1:1: parse error: histogram_quantiles() needs a label, quantiles and buckets: ("phi", 0.5, 0.99, x)',
+        ),
+        (
+            'histogram_quantiles("p", x, x)',
+            '1:26: parse error: expected type scalar in call to function "histogram_quantiles", got instant vector',
+        ),
+        ('label_set(x, "a", "b", "c")', "1:1: parse error: label_set() needs a value for every label"),
+        (
+            "drop_common_labels()",
+            '1:1: parse error: expected at least 1 argument(s) in call to "drop_common_labels", got 0',
+        ),
     ],
 )
-def test_metricsql_that_is_not_built_is_refused(text: str, told: str) -> None:
-    assert refusal(text, metricsql=True).sentence == told
+def test_metricsql_that_is_wrong_or_not_built_is_refused(text: str, told: str) -> None:
+    assert str(refusal(text, metricsql=True)) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('label_uppercase(x, "region")', "1:1"),
+        ('sum(label_set(x, "a", "b"))', "1:5"),
+        ("drop_common_labels(x)", "1:1"),
+        ("sum(mode(x))", "1:5"),
+        ('topk_avg(5, x, "a=b")', "1:1"),
+        ("max(0, x)", "1:1"),
+        ('histogram_quantiles("p", 0.5, x)', "1:21"),
+        ("outliersk(1, x)", "1:1"),
+    ],
+)
+def test_metricsql_is_told_with_its_place_where_it_is_off(text: str, place: str) -> None:
+    fault = refusal(text)
+    assert "MetricsQL, which is off here" in fault.sentence
+    assert f"{fault.line}:{fault.column}" == place
 
 
 def test_metricsql_functions_are_known_only_where_it_is_on() -> None:
     assert isinstance(parse('label_uppercase(x, "region")', metricsql=True), Call)
-    assert refusal('label_uppercase(x, "region")').sentence.endswith("it is MetricsQL, which is off here")

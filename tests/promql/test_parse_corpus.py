@@ -68,3 +68,10 @@ def test_where_we_part_from_the_oracle_there_is_a_reason(line: str) -> None:
 @pytest.mark.parametrize("expression", lines("good"))
 def test_metricsql_takes_all_that_is_good_promql_and_means_the_same(expression: str) -> None:
     assert repr(parse(expression, metricsql=True)) == repr(parse(expression))
+
+
+@pytest.mark.parametrize("expression", lines("fly"))
+def test_every_query_of_flys_dashboards_parses_and_its_text_reads_back(expression: str) -> None:
+    text = format_expression(parse(expression, metricsql=True))
+    assert format_expression(parse(text, metricsql=True)) == text
+    parse(expression + " \n", metricsql=True)

@@ -1,4 +1,5 @@
-"""What was acknowledged survives kill -9, while it is sealed too, and whatever is left of the write-ahead log opens."""
+"""What was acknowledged survives kill -9, while it is sealed and merged too, and whatever is left of the write-ahead
+log opens."""
 
 import random
 import shutil
@@ -6,13 +7,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flyproxy.series.frame import Frame
-from flyproxy.series.labels import Labels
+from flyproxy.series.matchers import Matcher, MatchOp
 from flyproxy.series.samples import Batch, Layout
 from flyproxy.tsdb.db import Reader, Writer
 
@@ -30,14 +30,18 @@ from flyproxy.tsdb.db import Writer
 path, start, series = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 writer = Writer.open(path)
 every = tuple((("__name__", "n"), ("row", f"{row:03}")) for row in range(series + 1))
+brief = Layout(((("__name__", "brief"),),), np.zeros(1, bool))
 layouts = [Layout(every[:count], np.ones(count, bool)) for count in (series, series + 1)]
 for beat in range(start, start + 10_000):
     layout = layouts[beat % 7 == 0]
     values = np.arange(len(layout.series)) + 1.0 * beat
     writer.append([Batch("personal", f"t{target}", beat, layout, values, 1) for target in range(3)])
+    writer.append([Batch("personal", f"brief{beat}", beat, brief, np.array([beat * 1.0]), 1)])
+    writer.end_target("personal", f"brief{beat}", beat + 1)
     print(beat, flush=True)
-    if beat % 5 == 0:
+    for _ in range(3):
         writer.seal(beat, 32)
+    writer.merge(beat, 32)
 """
 
 
@@ -73,7 +77,6 @@ def test_nothing_acknowledged_is_lost_to_kill_9(
     open_reader: OpenReader,
     store_path: str,
     sentences: list[str],
-    samples: Callable[[Sequence[Frame]], dict[Labels, dict[int, int]]],
 ) -> None:
     chosen = random.Random(2)
     acknowledged: set[int] = set()
@@ -82,9 +85,12 @@ def test_nothing_acknowledged_is_lost_to_kill_9(
         last = killed_after(store_path, start, chosen.randint(1, 90))
         acknowledged |= set(range(start, last + 1))
         reader = open_reader()
-        assert len(reader.organization("personal").select((), 0, 2**60)) == 3
-        for target in range(3):
-            frame = reader.organization("personal").select((), 0, 2**60)[target]
+        view = reader.organization("personal")
+        briefly = view.select([Matcher("__name__", MatchOp.EQUAL, "brief")], 0, 2**60)
+        assert acknowledged <= {value for frame in briefly for value in frame.values[0].tolist()}
+        frames = view.select([Matcher("__name__", MatchOp.EQUAL, "n")], 0, 2**60)
+        assert len(frames) == 3
+        for frame in frames:
             rows = dict(zip(frame.timestamps_ms.tolist(), frame.values[:SERIES].T.tolist(), strict=True))
             assert acknowledged <= rows.keys()
             for beat in acknowledged:
@@ -92,7 +98,8 @@ def test_nothing_acknowledged_is_lost_to_kill_9(
         start = max(rows) + 1
     assert not sentences
     assert reader.statistics()["rows_damaged"] == 0
-    assert reader.statistics()["chunks"] > 3
+    assert reader.statistics()["chunks"] > 10
+    assert "merged" in {frame.target for frame in reader._frames.values()}
     Writer.open(store_path).close()
     assert intact(store_path)
 

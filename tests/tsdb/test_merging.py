@@ -73,6 +73,31 @@ def test_many_short_lived_frames_become_one_with_every_sample(
     assert not sentences
 
 
+@pytest.mark.parametrize("first", ["ends", "begins"])
+def test_a_series_that_ends_in_one_frame_where_it_goes_on_in_another_keeps_the_sample(
+    open_writer: Callable[..., Writer],
+    open_reader: OpenReader,
+    layout: MakeLayout,
+    batch: MakeBatch,
+    seal_all: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    first: str,
+) -> None:
+    monkeypatch.setattr(merging, "MERGE_FRAMES_MIN", 2)
+    writer, one = open_writer(), layout(gauges=["a"])
+    begun_ms = {"ends": (0, 10), "begins": (10, 0)}[first]
+    writer.append([batch(begun_ms[0], one, [1], target="ends"), batch(begun_ms[1], one, [2], target="goes on")])
+    writer.append([batch(20, one, [3], target="goes on")])
+    writer.end_target("personal", "ends", 20)
+    writer.end_target("personal", "goes on", 30)
+    seal_all(writer, LATER_MS, STRETCH_MS)
+    assert writer.merge(LATER_MS, STRETCH_MS) == 1
+    (frame,) = open_reader().organization("personal").select((), *FOREVER)
+    assert frame.timestamps_ms.tolist() == [0, 10, 20, 30]
+    assert sorted(frame.values[0, :2].tolist()) == [1, 2]
+    assert frame.values[0, 2] == 3
+
+
 def test_a_chunk_of_a_merged_frame_is_no_longer_than_a_stretch(deployed: Writer, open_reader: OpenReader) -> None:
     deployed.merge(LATER_MS, STRETCH_MS)
     (merged,) = [frame for frame in open_reader()._frames.values() if frame.target == "merged"]

@@ -150,6 +150,27 @@ def test_slices_do_not_show(
     assert exported() == whole
 
 
+def test_what_is_written_and_sealed_meanwhile_does_not_show(
+    open_writer: Open, open_reader: Open, layout: Open, batch: Open, seal_all: Callable[..., int]
+) -> None:
+    writer = fill(open_writer, layout, batch, beats=40)
+    reader = open_reader()
+    written: list[bytes] = []
+    whole: list[bytes] = []
+    export(reader.organization("personal"), whole.append, types={})
+
+    def write(text: bytes) -> None:
+        """At the first line the writer goes on: a beat with a newborn counter, and everything before is sealed."""
+        if not written:
+            at_ms = BEGIN_MS + 40 * 15_000
+            writer.append([batch(at_ms, layout("req_count", "new_total", gauges=["g"]), [1000, 5, 1])])
+            assert seal_all(writer, BEGIN_MS + 10_000_000, 60_000)
+        written.append(text)
+
+    export(reader.organization("personal"), write, types={})
+    assert b"".join(written) == b"".join(whole)
+
+
 def test_a_series_that_lies_in_several_frames_comes_once(
     open_writer: Open, layout: Open, batch: Open, exported: Callable[..., str]
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flyproxy.series.frame import ABSENT
 from flyproxy.series.labels import labels_from
 from flyproxy.series.samples import Batch, Layout
 from flyproxy.tsdb.db import (
@@ -272,6 +273,36 @@ def test_a_target_whose_layout_is_damaged_goes_on_in_a_new_frame(
     assert "goes on in a new frame" in sentences[0]
     assert times_of(open_reader()) == [15_000]  # and no zero was invented for a
     assert "1 series of frame 1 are skipped" in sentences[1]
+
+
+def test_after_a_restart_series_that_never_had_a_sample_are_still_waited_for(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch, sentences: list[str]
+) -> None:
+    first = open_writer()
+    first.append([batch(0, layout("a"), [1])])
+    first.append([batch(15_000, layout("a", "b"), [1, ABSENT[0]])])
+    first.close()
+    again = open_writer()
+    again.append([batch(30_000, layout("a", "b"), [1, 5])])
+    (frame,) = open_reader().organization("personal").select((), 0, 2**60)
+    assert frame.values[1, 1:].tolist() == [0.0, 5.0]
+    assert not sentences
+
+
+def test_after_a_restart_a_target_whose_series_all_went_goes_on_where_it_was(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch, sentences: list[str]
+) -> None:
+    first = open_writer()
+    many = layout(*(f"s{place}" for place in range(DEAD_SERIES_MAX + 1)))
+    first.append([batch(0, many, range(len(many.series)))])
+    first.append([batch(15_000, layout(), [])])  # a frame of those that die
+    first.append([batch(30_000, layout(), [])])  # and one that is begun for nothing
+    first.close()
+    again = open_writer()
+    assert "is not newer than the last" in again.append([batch(0, layout("a"), [1])])[0]
+    assert again.append([batch(45_000, layout("a"), [1])]) == []
+    assert times_of(open_reader()) == [45_000]
+    assert not sentences
 
 
 def test_a_frame_of_mostly_dead_series_is_left_for_a_new_one(
