@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+SOAK_MINUTES ?= 120
+SOAK_RETENTION ?= 10m
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check bench soak docs clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -41,6 +43,9 @@ check: $(VENV)/.dev      ## ruff, mypy --strict
 
 bench: $(VENV)/.test      ## every benchmark, side by side with its peers (some minutes; needs haproxy, nginx, wrk)
 	$(BIN)/python bench/run_all.py
+
+soak: $(VENV)/.test      ## two hours at ten times the demo's beats: nothing may grow, every count must be exact
+	$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES) --retention $(SOAK_RETENTION)
 
 docs: $(VENV)/.demo      ## write docs/metrics.md and docs/config.md anew from the catalog and the models
 	$(BIN)/python -m flyproxy.instrument.catalog > docs/metrics.md
