@@ -1,12 +1,10 @@
-"""How many queries of one organization run at once: so many, then a bounded line, then a refusal. And whose query the
-workers get next: the organizations take turns, so nobody notices how many queries a neighbour has in line.
+"""How many queries of one organization run at once: so many, then a bounded line, then a refusal.
 
 A dashboard asks all its panels at once, so what is above the limit waits its turn instead of being refused; waiting
 counts against the query's own deadline.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -75,50 +73,3 @@ class Admission:
             "queries_running": sum(self._running.values()),
             "queries_waiting": sum(len(line) for line in self._waiting.values()),
         }
-
-
-class Seats:
-    """A seat for each query worker; `count` gives how many there are. A free one goes to the organization that waits
-    longest for its turn. Admission bounds who may wait here."""
-
-    def __init__(self, count: Callable[[], int]) -> None:
-        self._count = count
-        self._taken = 0
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
-        """By organization, the next one to get a seat first."""
-
-    @asynccontextmanager
-    async def taken(self, organization: str) -> AsyncIterator[None]:
-        """Held while a worker answers; cancelling leaves the line."""
-        await self._wait_seat(organization)
-        try:
-            yield
-        finally:
-            self._free()
-
-    async def _wait_seat(self, organization: str) -> None:
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lines.setdefault(organization, deque()).append(mine)
-        self._hand_out()
-        try:
-            await mine
-        except asyncio.CancelledError:
-            if not mine.cancelled():  # the seat was given in the very moment of leaving
-                self._free()
-            raise
-
-    def _free(self) -> None:
-        self._taken -= 1
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        while self._lines and self._taken < self._count():
-            organization = next(iter(self._lines))
-            line = self._lines.pop(organization)
-            while line and line[0].done():  # it left
-                line.popleft()
-            if line:
-                line.popleft().set_result(None)
-                self._taken += 1
-            if line:
-                self._lines[organization] = line

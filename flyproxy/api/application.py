@@ -13,14 +13,20 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
+from flyproxy.api.asking import Asking
 from flyproxy.api.connections import ApiRunner
 from flyproxy.api.faults import ApiFault, error_json
+from flyproxy.api.grafana import GrafanaHandlers
 from flyproxy.api.meta import MetaHandlers
 from flyproxy.api.metrics import MetricsHandlers
 from flyproxy.api.parameters import BODY_BYTES_MAX, URL_BYTES_MAX
-from flyproxy.api.ports import Ports
+from flyproxy.api.ports import REFUSALS, Ports
 from flyproxy.api.prometheus import PrometheusHandlers
+from flyproxy.api.rules import RulesHandlers
+from flyproxy.api.status import StatusHandlers
+from flyproxy.api.targets import TargetsHandlers
 from flyproxy.api.tokens import TokenFile
+from flyproxy.api.unbuilt import unbuilt_routes
 from flyproxy.clock import Clock
 from flyproxy.config.resolved import Telemetry
 
@@ -50,8 +56,12 @@ def build_application(ports: Ports, telemetry: Callable[[], Telemetry], clock: C
     application = web.Application(middlewares=[_guarded(ports)], client_max_size=BODY_BYTES_MAX)
     application[_REACHED] = ports.status.limit_reached
     application.add_routes(MetaHandlers(ports.status, telemetry, tokens).routes())
+    application.add_routes(GrafanaHandlers().routes())
     application.add_routes(MetricsHandlers(ports.expose, tokens).routes())
-    application.add_routes(PrometheusHandlers(ports, telemetry, tokens, clock).routes())
+    asking = Asking(ports, telemetry, tokens, clock)
+    for handlers in (PrometheusHandlers, StatusHandlers, TargetsHandlers, RulesHandlers):
+        application.add_routes(handlers(asking).routes())
+    application.add_routes(unbuilt_routes())
     application.on_response_prepare.append(_add_headers)
     return application
 
@@ -111,6 +121,8 @@ def _guarded(ports: Ports) -> Middleware:
             )
         except web.HTTPMethodNotAllowed as fault:
             allowed = ", ".join(sorted(fault.allowed_methods))
+            if request.method == "OPTIONS":
+                return web.Response(status=204, headers={"Allow": f"{allowed}, OPTIONS"})
             return _refusal(ports, ApiFault(405, "bad_data", f"the method is not one of {allowed}", {"Allow": allowed}))
         except web.HTTPNotFound:
             return _refusal(ports, ApiFault(404, "not_found", "there is no such endpoint here"))
@@ -126,6 +138,8 @@ def _guarded(ports: Ports) -> Middleware:
 def _refusal(ports: Ports, fault: ApiFault) -> web.Response:
     if fault.limit:
         ports.status.limit_reached(fault.limit)
+    if fault.status in REFUSALS:
+        ports.status.refused(fault.status)
     return web.Response(
         status=fault.status,
         body=error_json(fault.error_type, str(fault)),

@@ -7,6 +7,8 @@ last places are kept for this machine, so that strangers cannot shut out who loo
 """
 
 import asyncio
+import ipaddress
+from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
@@ -14,11 +16,14 @@ from aiohttp import web
 
 from flyproxy.api.access import comes_from_here
 from flyproxy.api.faults import error_json
+from flyproxy.api.unparsed import PlainRefusals
 
 CONNECTIONS_MAX = 512
 """Open at once; one more is told so and closed."""
 CONNECTIONS_KEPT = 32
 """Of these, open only to this machine."""
+CONNECTIONS_OF_ONE_ADDRESS = 128
+"""Of these, open to one address elsewhere (one /64 of IPv6): one visitor cannot shut out the others."""
 HEAD_TIMEOUT_S = 10.0
 """For the first head, from the connection's beginning. Later ones have aiohttp's keep-alive time."""
 WRITE_TIMEOUT_S = 30.0
@@ -40,6 +45,7 @@ class BoundedConnections:
         reached: Callable[[str], None],
         *,
         connections_max: int = CONNECTIONS_MAX,
+        address_max: int = CONNECTIONS_OF_ONE_ADDRESS,
         head_timeout_s: float = HEAD_TIMEOUT_S,
         write_timeout_s: float = WRITE_TIMEOUT_S,
     ) -> None:
@@ -48,24 +54,34 @@ class BoundedConnections:
         self.head_timeout_s = head_timeout_s
         self.write_timeout_s = write_timeout_s
         self._connections_max = connections_max
-        self._open: set[_Connection] = set()
+        self._address_max = address_max
+        self._open: dict[_Connection, str] = {}
+        """Each with the address that has it; "" is this machine."""
+        self._of_address: Counter[str] = Counter()
 
     def __call__(self) -> asyncio.Protocol:
         return _Connection(self)
 
     def admit(self, connection: "_Connection", transport: asyncio.Transport) -> bool:
-        """Whether there is a place for it; `left` gives the place back."""
-        bound = self._connections_max
-        if not comes_from_here(transport):
-            bound -= CONNECTIONS_KEPT
-        if len(self._open) >= bound:
+        """Whether there is a place for it; `left` gives the place back. `reached` is told what is full."""
+        address = "" if comes_from_here(transport) else _address_of(transport)
+        if address and self._of_address[address] >= self._address_max:
+            self.reached("api_connections_of_one")
             return False
-        self._open.add(connection)
+        if len(self._open) >= self._connections_max - (CONNECTIONS_KEPT if address else 0):
+            self.reached("api_connections")
+            return False
+        self._open[connection] = address
+        self._of_address[address] += 1
         return True
 
     def left(self, connection: "_Connection") -> None:
         """It is closed."""
-        self._open.discard(connection)
+        address = self._open.pop(connection, None)
+        if address is not None:
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
 
     def statistics(self) -> dict[str, int]:
         """Connections open now."""
@@ -83,7 +99,15 @@ class ApiRunner(web.AppRunner):
     def server(self) -> web.Server | None:
         """What a site calls once for each connection; that is all it does with it."""
         server = super().server
-        return None if server is None else cast(web.Server, BoundedConnections(server, self._reached))
+        if server is None:
+            return None
+
+        def serve() -> asyncio.Protocol:
+            protocol = server()
+            protocol.__class__ = PlainRefusals  # the server has no place to say which class it should make
+            return protocol
+
+        return cast(web.Server, BoundedConnections(serve, self._reached))
 
 
 class _Connection(asyncio.Protocol):
@@ -100,7 +124,6 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if not self._bounds.admit(self, self._transport):
-            self._bounds.reached("api_connections")
             self._transport.write(_FULL_ANSWER)
             self._transport.close()
             return
@@ -168,3 +191,16 @@ class _Connection(asyncio.Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+
+def _address_of(transport: asyncio.BaseTransport) -> str:
+    """Whose connection it is: an IPv4 address, or the network a visitor has of IPv6."""
+    peer = transport.get_extra_info("peername")
+    text = str(peer[0]) if isinstance(peer, tuple) else "unknown"
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return text
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return text

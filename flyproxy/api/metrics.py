@@ -6,7 +6,7 @@ import gzip
 from aiohttp import web
 
 from flyproxy.api.access import asks_from_here, operator_grant
-from flyproxy.api.negotiation import accepts_gzip
+from flyproxy.api.negotiation import accepts_gzip, joined
 from flyproxy.api.ports import ExposePort
 from flyproxy.api.tokens import TokenFile
 from flyproxy.series.exposition_writer import chosen_by
@@ -29,14 +29,10 @@ class MetricsHandlers:
         """Open to this machine; from elsewhere only with an operator's token, as it shows all organizations."""
         if not asks_from_here(request):
             operator_grant(request, self._tokens)
-        content_type, rendered = chosen_by(_joined(request, "Accept"))
+        content_type, rendered = chosen_by(joined(request, "Accept"))
         body = rendered(self._expose.families())
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-        if accepts_gzip(_joined(request, "Accept-Encoding")):
+        if accepts_gzip(joined(request, "Accept-Encoding")):
             body = await asyncio.to_thread(gzip.compress, body, GZIP_LEVEL)
             headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, headers=headers)
-
-
-def _joined(request: web.Request, name: str) -> str:
-    return ",".join(request.headers.getall(name, []))

@@ -89,7 +89,7 @@ def _region_hint(text: str, known: list[str]) -> str:
 
 
 def _doors(document: Document) -> Iterator[Fault]:
-    if _at(document.tree, ("listeners",)) == []:
+    if _at(document.tree, ("listeners",)) == [] and ("listeners",) in document.values:  # a fly.toml may ask for none
         yield document.fault(("listeners",), "at least one is wanted; leave the key out for 0.0.0.0:8080")
     for path, listener in _select(document.tree, ("listeners", "*")):
         if not isinstance(listener, dict):

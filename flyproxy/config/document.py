@@ -94,6 +94,13 @@ class Document:
         """Note a warning at a key, or at its value."""
         self.warnings.append(replace(self.fault(path, sentence, at_key=at_key), severity="warning"))
 
+    def warn_once(self, path: Path, sentence: str) -> None:
+        """Note a warning that says the same wherever it stands: at the first place of the file only."""
+        self.warn(path, sentence)
+        same = [warning for warning in self.warnings if warning.sentence == sentence]
+        first = min(same, key=lambda warning: (warning.line or 0, warning.column or 0))
+        self.warnings = [warning for warning in self.warnings if warning is first or warning.sentence != sentence]
+
 
 def read_document(raw: bytes, name: str, environ: Mapping[str, str]) -> Document:
     """The document of a file's bytes. Raises ConfigError when it cannot be read at all; see `Document.faults`."""

@@ -1,8 +1,9 @@
 """A whole configuration from one fly.toml: `flyproxy run fly.toml`.
 
 One app, which gets every host; one instance, this machine's internal_port. The doors: Fly's ports 80 and 443 are this
-machine's 8080 (plain HTTP until there is TLS), any other HTTP or raw TCP port is itself. The app has a port of its own
-on this machine, and on Fly it often is the very port of a door: such a door goes 10,000 higher.
+machine's 8080 (plain HTTP until there is TLS), any other HTTP or raw TCP port is itself, but for those below 1024,
+which only the superuser may open: they go 10,000 higher. The app has a port of its own on this machine, and on Fly it
+often is the very port of a door: such a door goes 10,000 higher too. An app that only has metrics gets no door.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from flyproxy.config.scalars import got
 HTTP_PORT = 8080
 """Of the door that stands for Fly's 80 and 443."""
 STEP_ASIDE = 10_000
+FREE_PORT_MIN = 1024
+"""Below it a port wants a privilege that a user's front door does not have."""
 PORT_MAX = 65_535
 DOORS_MAX = 64
 """Of one file: a port range may name 65,535."""
@@ -32,7 +35,8 @@ class _Door:
     """What asks for it."""
     port: int
     http: bool
-    stepped_aside: bool
+    warning: tuple[Path, str] | None
+    """Where it is on another port than Fly's: which, at which place."""
 
 
 def front_door(fly: FlyToml) -> Document:
@@ -43,21 +47,24 @@ def front_door(fly: FlyToml) -> Document:
     document = fly.document
     name = _name(fly)
     doors = _doors(fly)
-    if not doors and not document.faults:
-        sentence = "nothing to serve: no http_service, and no services with a TCP port that a door can be opened for"
-        raise ConfigError([document.fault((), sentence), *document.warnings])  # which say why there is no door
     if document.faults:
         raise ConfigError(document.faults)
-    assert fly.main is not None, "there are doors"
+    if not doors and not fly.metrics:
+        sentence = "nothing to serve: no http_service, no services with a TCP port that can be opened here, no metrics"
+        raise ConfigError([document.fault((), sentence), *document.warnings])  # which say why there is no door
+    if not doors:
+        document.warn((), "no door is opened: no http_service, no services with a TCP port; only metrics are scraped")
     whole = Document(document.name, document.lines, warnings=document.warnings)
-    instance = {"address": f"127.0.0.1:{fly.main.internal_port}", "process": fly.process}
+    port = fly.main.internal_port if fly.main is not None else fly.metrics[0][1].port
+    process = fly.process if doors else next(iter(fly.metrics[0][1].processes), fly.process)
+    instance = {"address": f"127.0.0.1:{port}", "process": process}
     whole.tree = {
         "edge": {"default_app": name, "region": _region(fly)},
         "listeners": [_listener(door, name) for door in doors],
         "apps": [
             {
                 "name": name,
-                "metrics": metrics_of(fly, {fly.process}) or None,
+                "metrics": metrics_of(fly, {process}) or None,
                 "concurrency": concurrency_of(fly),
                 "instances": [instance],
             }
@@ -123,14 +130,12 @@ def _doors(fly: FlyToml) -> list[_Door]:
             fly.document.warn(door.path, f"a front door made from a fly.toml has at most {DOORS_MAX} doors")
             break
         assert fly.main is not None
-        internal_port = fly.main.internal_port
-        said = f"the app itself has port {internal_port} on this machine; "
-        if door.port == internal_port:  # no room to step aside
-            fly.document.warn((*fly.main.path, "internal_port"), f"{said}no door is opened on it")
+        if door.port == fly.main.internal_port:  # no room to step aside
+            fly.document.warn((*fly.main.path, "internal_port"), f"{_taken(fly.main)}no door is opened on it")
             continue
         doors[door.port] = door
-        if door.stepped_aside:
-            fly.document.warn((*fly.main.path, "internal_port"), f"{said}the door is on {door.port}")
+        if door.warning is not None:
+            fly.document.warn(*door.warning)
     return list(doors.values())
 
 
@@ -144,38 +149,56 @@ def _wanted(fly: FlyToml) -> Iterator[_Door]:
             fly.document.warn((*service.path, "internal_port"), f"{sentence}opened for this service")
             continue
         for ports in service.ports:
-            if _is_spoken(fly, ports):
-                http = "http" in ports.handlers
+            http = _spoken(fly, ports)
+            if http is not None:
                 for number in range(ports.first, ports.last + 1):
-                    yield _beside(fly.main, ports.path, HTTP_PORT if http and number in (80, 443) else number, http)
+                    yield _door(fly.main, ports, number, http)
 
 
-def _is_spoken(fly: FlyToml, ports: Ports) -> bool:
-    """Can a door do what the port's handlers ask for? TLS on 443 is met half-way, in plain HTTP."""
+def _spoken(fly: FlyToml, ports: Ports) -> bool | None:
+    """Is the door for HTTP (True) or raw TCP (False)? TLS is met half-way: what is in it is carried without it. None:
+    no door, where the app waits for what only Fly's handler says."""
     place = (*ports.path, "handlers")
-    strange = sorted(ports.handlers & {"proxy_proto", "pg_tls", "tls"})
-    if strange == ["tls"] and "http" in ports.handlers and ports.first == ports.last == 443:
-        fly.document.warn(place, "not built yet: TLS; the port is served in plain HTTP, as port 80 is")
-        return True
-    if strange:
+    if "proxy_proto" in ports.handlers:
         written = str(ports.first) if ports.first == ports.last else f"{ports.first} to {ports.last}"
-        fly.document.warn(place, f"not built yet: the handler '{strange[0]}'; no door is opened for port {written}")
-    return not strange
+        fly.document.warn(place, f"not built yet: the handler 'proxy_proto'; no door is opened for port {written}")
+        return None
+    if "pg_tls" in ports.handlers:
+        fly.document.warn_once(place, "not built yet: the handler 'pg_tls'; the port is raw TCP, without TLS")
+        return False
+    http = "http" in ports.handlers
+    if "tls" in ports.handlers:
+        instead = "served in plain HTTP" if http else "raw TCP without it"
+        fly.document.warn_once(place, f"not built yet: TLS; the port is {instead}")
+    return http
 
 
-def _beside(main: Service, path: Path, port: int, http: bool) -> _Door:
-    """A door on this port, or above it where the app itself is."""
-    taken = port == main.internal_port and port + STEP_ASIDE <= PORT_MAX
-    return _Door(path, port + STEP_ASIDE if taken else port, http, taken)
+def _door(main: Service, ports: Ports, number: int, http: bool) -> _Door:
+    """The door for one of Fly's ports: on it, or above it where it is not free here."""
+    if http and number in (80, 443):
+        number = HTTP_PORT
+    elif number < FREE_PORT_MIN:
+        above = number + STEP_ASIDE
+        sentence = f"ports below {FREE_PORT_MIN} are the superuser's on this machine; the door is on {above}"
+        return _Door(ports.path, above, http, (ports.path, sentence) if number == ports.first else None)
+    if number == main.internal_port and number + STEP_ASIDE <= PORT_MAX:
+        above = number + STEP_ASIDE
+        warning = ((*main.path, "internal_port"), f"{_taken(main)}the door is on {above}")
+        return _Door(ports.path, above, http, warning)
+    return _Door(ports.path, number, http, None)
+
+
+def _taken(main: Service) -> str:
+    return f"the app itself has port {main.internal_port} on this machine; "
 
 
 def _keep_places(fly: FlyToml, whole: Document, doors: list[_Door]) -> None:
     """Where a fault of the whole (a port that is taken twice) shows its caret."""
-    assert fly.main is not None
+    port = (*fly.main.path, "internal_port") if fly.main is not None else (*fly.metrics[0][0], "port")
     origins: dict[Path, Path] = {
         ("edge", "region"): ("primary_region",),
         ("apps", 0, "name"): ("app",),
-        ("apps", 0, "instances", 0, "address"): (*fly.main.path, "internal_port"),
+        ("apps", 0, "instances", 0, "address"): port,
         **{("listeners", index, "bind"): door.path for index, door in enumerate(doors)},
     }
     for path, origin in origins.items():

@@ -1,9 +1,10 @@
 """One fly.toml, read as Fly reads it: what the front door has to know of it, every fault, every warning.
 
 A user of Fly keeps the file as it is. So what is not the front door's business is passed over, what is but is not built
-yet is a warning that says what happens instead, and only what would be wrong at Fly too is a fault. What older files
-have is read as well: ports as texts, one table where a list may stand, `concurrency = "20,25"`, `[experimental]
-metrics_port`.
+yet is a warning that says what happens instead (once for a file, however often it is asked for), and only what Fly
+would refuse too is a fault: a key nobody knows, a soft limit above the hard one, or limits without the service they are
+for are deployed there. What older files have is read as well: ports as texts, one table where a list may stand,
+`concurrency = "20,25"`, `[experimental] metrics_port`.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class FlyToml:
 
     @property
     def main(self) -> Service | None:
-        """The service whose port, group and concurrency are the instances'."""
-        return self.services[0] if self.services else None
+        """The service whose port, group and concurrency are the instances': the first that the world can reach."""
+        return next((service for service in self.services if service.ports), next(iter(self.services), None))
 
     @property
     def process(self) -> str:
@@ -109,7 +110,7 @@ class _Reading:
         services = list(self._services(groups))
         return FlyToml(
             document=self.document,
-            app=self._text((), self._tree, "app"),
+            app=self._text((), self._tree, "app") or None,  # a template's `app = ""` leaves it to `fly deploy --app`
             primary_region=self._text((), self._tree, "primary_region"),
             services=tuple(services),
             metrics=tuple(self._metrics(groups)),
@@ -119,28 +120,37 @@ class _Reading:
     def _top_keys(self) -> None:
         """Fly's file has sections of many tools; only what looks like one of ours is worth a word."""
         ours = [key for key, fate in fly_keys.TOP.items() if fate is not fly_keys.IGNORED]
+        services = ["http_service", "services"]
+        if set(services) & set(self._tree):
+            services = []  # else a slip of the pen here would close every door at a reload
         for key, value in self._tree.items():
             fate = fly_keys.TOP.get(key, fly_keys.IGNORED)
             hint = did_you_mean(key, ours) if key not in fly_keys.TOP else ""
-            if hint:
+            if did_you_mean(key, services) and key not in fly_keys.TOP:
+                self._fault((key,), f"unknown key '{key}'{did_you_mean(key, services)}", at_key=True)
+            elif hint:
                 self.document.warn((key,), f"unknown key '{key}'{hint} It is ignored")
             self._not_built((key,), fate, value)
 
     def _keys(self, path: Path, table: dict[str, object], known: Keys) -> None:
-        """A slip of the pen in a key we read is a fault; what looks like nothing we read may be newer than we are."""
-        read = [key for key, fate in known.items() if fate is fly_keys.READ]
+        """Fly passes over a key it does not know, be it a slip of the pen or newer than we are; we do, and say so. But
+        for a slip in the one key that a service cannot be without."""
+        ours = [key for key, fate in known.items() if fate is not fly_keys.IGNORED]
+        needed = {"internal_port"} & set(known) - set(table)
         for key, value in table.items():
             if key in known:
                 self._not_built((*path, key), known[key], value)
-            elif did_you_mean(key, read):
-                self._fault((*path, key), f"unknown key '{key}'{did_you_mean(key, read)}", at_key=True)
+            elif did_you_mean(key, needed):
+                self._fault((*path, key), f"unknown key '{key}'{did_you_mean(key, needed)}", at_key=True)
             else:
-                self.document.warn((*path, key), f"unknown key '{key}'{did_you_mean(key, known) or '.'} It is ignored")
+                self.document.warn_once(
+                    (*path, key), f"unknown key '{key}'{did_you_mean(key, ours) or '.'} It is ignored"
+                )
 
     def _not_built(self, path: Path, fate: NotBuilt | None, value: object) -> None:
         if fate is None or fate is fly_keys.IGNORED or value in fate.nothing:
             return
-        self.document.warn(path, fate.sentence)
+        self.document.warn_once(path, fate.sentence)
 
     def _groups(self) -> tuple[str, ...]:
         value = self._tree.get("processes", {})
@@ -158,10 +168,22 @@ class _Reading:
                 yield self._http_service(("http_service",), table, groups)
             else:
                 self._fault(("http_service",), f"wanted a table, got {_got(table)}")
+        unfinished = []
+        others = "http_service" in self._tree
         for path, table in self._tables("services"):
+            if table and "internal_port" not in table:
+                self._keys(path, table, fly_keys.SERVICE)
+                unfinished.append(path)
+                continue
             service = self._service(path, table, groups) if table else None
+            others = others or service is not None
             if service is not None:
                 yield service
+        for path in unfinished:  # often a [services.concurrency] that was meant for the http_service
+            if others:
+                self.document.warn(path, "no internal_port is given; no door is opened for this service")
+            else:
+                self._fault(path, "missing key 'internal_port'")
 
     def _http_service(self, path: Path, table: dict[str, object], groups: Sequence[str]) -> Service:
         self._keys(path, table, fly_keys.HTTP_SERVICE)
@@ -180,8 +202,6 @@ class _Reading:
         protocol = self._text(path, table, "protocol") or "tcp"
         if protocol not in _PROTOCOLS:
             self._fault((*path, "protocol"), f"wanted 'tcp' or 'udp', got {got(protocol)}")
-        if "internal_port" not in table:
-            self._fault(path, "missing key 'internal_port'")
         port = self._port(path, table, "internal_port")
         service = Service(
             path=path,
@@ -254,7 +274,9 @@ class _Reading:
         soft = self._number(path, value, "soft_limit", 0, LIMIT_MAX) or None
         hard = self._number(path, value, "hard_limit", 0, LIMIT_MAX) or None
         if soft is not None and hard is not None and soft > hard:
-            self._fault((*path, "soft_limit"), f"soft_limit ({soft}) is larger than hard_limit ({hard})")
+            sentence = f"soft_limit ({soft}) is larger than hard_limit ({hard}); {hard} is taken for both"
+            self.document.warn((*path, "soft_limit"), sentence)
+            soft = hard
         limited = next((key for key in value if key in ("soft_limit", "hard_limit") and value[key]), None)
         if limited is not None:
             self._limits_warning((*path, limited))
@@ -270,14 +292,14 @@ class _Reading:
         return Concurrency("requests", int(soft), int(hard))
 
     def _limits_warning(self, path: Path) -> None:
-        self.document.warn(path, fly_keys.LIMITS_SENTENCE)
+        self.document.warn_once(path, fly_keys.LIMITS_SENTENCE)
 
     def _metrics(self, groups: Sequence[str]) -> Iterator[tuple[Path, MetricsEndpoint]]:
         found = [*self._tables("metrics"), *self._tables("metric")]
         for path, table in found:
             self._keys(path, table, fly_keys.METRICS)
             if "port" not in table:
-                self._fault(path, "missing key 'port'")
+                self.document.warn(path, "no port is given; nothing is scraped here")
             processes = self._processes(path, table, groups)
             yield from self._endpoint(path, table, "port", "path", processes)
         experimental = self._tree.get("experimental")
@@ -289,6 +311,9 @@ class _Reading:
     ) -> Iterator[tuple[Path, MetricsEndpoint]]:
         port = self._port(path, table, port_key)
         asked = self._text(path, table, path_key) or "/metrics"
+        if not asked.startswith("/"):
+            asked = f"/{asked}"
+            self.document.warn((*path, path_key), f"a path begins with '/'; {got(asked)} is asked for", at_key=False)
         https = table.get("https", False)
         if not isinstance(https, bool):
             self._fault((*path, "https"), f"wanted true or false, got {_got(https)}")

@@ -18,6 +18,8 @@ UNMATCHED_APP = "_unmatched"
 """The app label of traffic no app claims; its organization is OPERATOR."""
 PROXY_DEVICE = "eth0"
 """The `device` of bytes the proxy carried to and from an instance, as Fly's dashboards expect it."""
+HOST_ETH0 = "host-eth0"
+"""The machine's own interface of that name."""
 
 BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0)
 """Upper bounds in seconds, inclusive; +Inf comes after them (Fly's "Hooking Up Fly Metrics")."""
@@ -143,6 +145,93 @@ _FLY = (
     ),
 )
 
+_MEMORY = {
+    "mem_total": "Memory of the machine.",
+    "mem_free": "Memory nothing uses.",
+    "mem_available": "Memory that can be had without swapping.",
+    "buffers": "Buffers of block devices.",
+    "cached": "Cached files.",
+    "swap_cached": "Memory that is in swap as well.",
+    "active": "Memory used of late.",
+    "inactive": "Memory not used of late.",
+    "swap_total": "Swap of the machine.",
+    "swap_free": "Swap nothing uses.",
+    "dirty": "Memory waiting to be written.",
+    "writeback": "Memory being written.",
+    "slab": "The kernel's own structures.",
+    "shmem": "Shared memory and tmpfs.",
+    "vmalloc_total": "The kernel's address space for vmalloc.",
+    "vmalloc_used": "What of it is used.",
+    "vmalloc_chunk": "The largest free piece of it.",
+}
+_DISK = {
+    "reads_completed": "Reads that ended.",
+    "reads_merged": "Reads that were merged with a neighbour.",
+    "sectors_read": "Sectors read, of 512 bytes each.",
+    "time_reading": "Time all reads took, milliseconds.",
+    "writes_completed": "Writes that ended.",
+    "writes_merged": "Writes that were merged with a neighbour.",
+    "sectors_written": "Sectors written, of 512 bytes each.",
+    "time_writing": "Time all writes took, milliseconds.",
+    "time_io": "Time the device was busy, milliseconds.",
+    "time_io_weighted": "Time the device was busy times requests in progress, milliseconds.",
+}
+_NET = {
+    "recv_packets": "Packets an interface received.",
+    "recv_errs": "Packets received broken.",
+    "recv_drop": "Packets received and dropped.",
+    "recv_fifo": "Overruns of the receive buffer.",
+    "recv_frame": "Framing errors.",
+    "recv_compressed": "Compressed packets received.",
+    "recv_multicast": "Multicast packets received.",
+    "sent_packets": "Packets an interface sent.",
+    "sent_errs": "Packets that could not be sent.",
+    "sent_drop": "Packets dropped instead of sent.",
+    "sent_fifo": "Overruns of the send buffer.",
+    "sent_colls": "Collisions.",
+    "sent_carrier": "Losses of the carrier.",
+    "sent_compressed": "Compressed packets sent.",
+}
+_FILESYSTEM = {
+    "blocks": "Blocks of a filesystem.",
+    "block_size": "Bytes of one block.",
+    "blocks_free": "Blocks nothing uses.",
+    "blocks_avail": "Blocks that are free for everybody, not for root alone.",
+}
+_HOST = (
+    *(
+        Family(f"fly_instance_memory_{name}", "gauge", words, _INSTANCE, unit="bytes")
+        for name, words in _MEMORY.items()
+    ),
+    Family(
+        "fly_instance_memory_pressure_some",
+        "gauge",
+        "Pressure stall: percent of the time some task waited for memory (avg*), and microseconds of it since boot "
+        "(total).",
+        (*_INSTANCE, "pressure_duration"),
+    ),
+    Family(
+        "fly_instance_memory_pressure_full",
+        "gauge",
+        "The same, for the time all tasks waited.",
+        (*_INSTANCE, "pressure_duration"),
+    ),
+    Family(
+        "fly_instance_load_average", "gauge", "Tasks running or waiting, mean over 1, 5, 15.", (*_INSTANCE, "minutes")
+    ),
+    Family("fly_instance_cpu", "counter", "CPU time by mode, centiseconds.", (*_INSTANCE, "cpu_id", "mode")),
+    *(Family(f"fly_instance_disk_{name}", "counter", words, (*_INSTANCE, "device")) for name, words in _DISK.items()),
+    Family("fly_instance_disk_io_in_progress", "gauge", "Requests in progress.", (*_INSTANCE, "device")),
+    *(Family(f"fly_instance_net_{name}", "counter", words, (*_INSTANCE, "device")) for name, words in _NET.items()),
+    Family("fly_instance_filefd_allocated", "gauge", "Open files of the machine.", _INSTANCE),
+    Family("fly_instance_filefd_maximum", "gauge", "Most files that may be open.", _INSTANCE),
+    *(
+        Family(f"fly_instance_filesystem_{name}", "gauge", words, (*_INSTANCE, "mount"))
+        for name, words in _FILESYSTEM.items()
+    ),
+    Family("fly_instance_uptime_seconds", "gauge", "Time since the machine started.", _INSTANCE, unit="seconds"),
+)
+
 _FRONT_DOOR = (
     Family("flyproxy_build_info", "gauge", "1, labelled with what is running.", ("version", "python")),
     Family("flyproxy_limit_reached_total", "counter", "Times a bound was reached.", ("limit", *_PROCESS)),
@@ -189,7 +278,40 @@ _TELEMETRY = (
         unit="seconds",
         buckets=WORK_BUCKETS,
     ),
+    Family("flyproxy_store_rows_sealed_total", "counter", "Rows that went from the store's log into chunks.", ()),
+    Family("flyproxy_store_samples_sealed_total", "counter", "Samples that were sealed into chunks.", ()),
+    Family("flyproxy_store_chunks_sealed_total", "counter", "Chunks that were sealed.", ()),
+    Family(
+        "flyproxy_store_chunk_bytes_total",
+        "counter",
+        "Bytes of the chunks that were sealed, compressed.",
+        (),
+        unit="bytes",
+    ),
+    Family(
+        "flyproxy_store_seal_duration_seconds",
+        "histogram",
+        "Time one step of sealing took: an append waits for one at most.",
+        (),
+        unit="seconds",
+        buckets=WORK_BUCKETS,
+    ),
+    Family("flyproxy_store_frames_merged_total", "counter", "Short-lived frames that were put together.", ()),
+    Family("flyproxy_store_rows_deleted_total", "counter", "Rows of the store's log that retention deleted.", ()),
+    Family("flyproxy_store_chunks_deleted_total", "counter", "Chunks that retention deleted.", ()),
+    Family(
+        "flyproxy_store_size_retentions_total",
+        "counter",
+        "Times the oldest samples went because the store outgrew telemetry.retention_size.",
+        (),
+    ),
     Family("flyproxy_store_bytes", "gauge", "Size of the store on disk.", (), unit="bytes"),
+    Family(
+        "flyproxy_store_free_bytes", "gauge", "Part of flyproxy_store_bytes that is free to use.", (), unit="bytes"
+    ),
+    Family("flyproxy_store_log_rows", "gauge", "Rows in the store's log that are not sealed yet, at most.", ()),
+    Family("flyproxy_store_chunks", "gauge", "Chunks in the store.", ()),
+    Family("flyproxy_store_frames", "gauge", "Frames in the store.", ()),
     Family("flyproxy_store_series", "gauge", "Series the store knows, those that ended included.", ()),
     Family("flyproxy_store_damaged_rows_total", "counter", "Rows skipped because their checksum was wrong.", ()),
     Family("flyproxy_queries_total", "counter", "Queries answered, by kind and HTTP status.", ("kind", "status")),
@@ -200,6 +322,12 @@ _TELEMETRY = (
         ("kind",),
         unit="seconds",
         buckets=WORK_BUCKETS,
+    ),
+    Family(
+        "flyproxy_api_refused_total",
+        "counter",
+        "Requests to the API without a good token (401), without the right (403), or one too many (429).",
+        ("status",),
     ),
     Family("flyproxy_queries_in_flight", "gauge", "Queries waiting or being answered.", ()),
     Family(
@@ -216,8 +344,15 @@ _TELEMETRY = (
     Family(
         "flyproxy_scrape_samples_refused_total",
         "counter",
-        "Samples of apps' pages left out, by reason: reserved_name (fly_*, flyproxy_*, up, scrape_*), duplicate.",
+        "Samples of apps' pages left out, by reason: reserved_name (fly_*, flyproxy_*, up, scrape_*), duplicate, "
+        "series_limit (new series beyond scrape_limits.series).",
         ("reason",),
+    ),
+    Family(
+        "flyproxy_scrapes_missed_total",
+        "counter",
+        "Scrapes left out because the target's last one was not over, or not stored, when its next beat came.",
+        (),
     ),
 )
 
@@ -248,7 +383,9 @@ _PROCESSES = (
     ),
 )
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (*_FLY, *_FRONT_DOOR, *_TELEMETRY, *_PROCESSES)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (*_FLY, *_HOST, *_FRONT_DOOR, *_TELEMETRY, *_PROCESSES)
+}
 """By name, in the order they are documented and exposed."""
 
 DERIVED: dict[str, Family] = {
@@ -258,15 +395,18 @@ DERIVED: dict[str, Family] = {
 
 LIMITS: dict[str, str] = {
     "access_log_lines": "lines waiting to be written",
+    "api_answer_bytes": "bytes of one answer of the API (128 MiB)",
     "api_body_bytes": "body of a request to the API",
     "api_body_timeout": "time the body of a request to the API may take",
     "api_connections": "connections to the telemetry address",
+    "api_connections_of_one": "connections to the telemetry address from one other address (128)",
     "api_head_timeout": "time the first head on a connection to the telemetry address may take",
     "api_match_count": "`match[]` of one request",
     "api_parameters": "parameters of one request to the API",
     "api_points": "points one range query may return per series",
     "api_queries_waiting": "queries of one organization that wait in line",
     "api_query_timeout": "time one query may take",
+    "api_unread_bytes": "bytes of one organization's large answers that wait to be read (128 MiB)",
     "api_url_bytes": "URL of a request to the API",
     "api_write_timeout": "time an answer of the API waits for a reader that takes nothing",
     "body_bytes": "limits.body_bytes",
@@ -277,17 +417,29 @@ LIMITS: dict[str, str] = {
     "drain_timeout": "timeouts.drain",
     "head_bytes": "limits.head_bytes or limits.header_count (431)",
     "head_timeout": "timeouts.head",
+    "host_cpus": "CPUs of the machine in fly_instance_cpu (64)",
+    "host_disks": "disks of the machine in fly_instance_disk_* (32)",
+    "host_filesystem_time": "time measuring the machine's filesystems may take (0.5 s)",
+    "host_interfaces": "interfaces of the machine in fly_instance_net_* (32)",
+    "host_mounts": "filesystems of the machine in fly_instance_filesystem_* (32)",
+    "host_series": "series of fly_instance_* read from /proc (100,000): the instances beyond have none",
     "idle_connections": "idle connections kept to one instance (256)",
     "idle_timeout": "timeouts.idle",
     "interim_answers": "1xx answers to one request (8)",
     "line_bytes": "limits.line_bytes (414)",
     "pipes": "pipes for splicing raw connections (256): the connection is copied instead",
+    "query_memory": "telemetry.query_memory",
+    "query_samples": "telemetry.query_samples",
     "query_timeout": "time a query worker may take for one query",
     "response_timeout": "timeouts.response",
     "retries": "instances dialled for one request (5)",
     "scrape_body_bytes": "a page of an app's metrics, decompressed",
+    "scrape_framing": "1xx answers to one scrape (8), or bytes around its page (1 MiB, and as many as the page has)",
     "scrape_labels": "labels of a scraped series, and their sizes",
+    "scrape_large_pages": "pages larger than 256 KiB that are fetched or read at once (2): a slow one was given up",
+    "scrape_lines": "lines on one page of an app's metrics",
     "scrape_samples": "samples on one page of an app's metrics",
+    "scrape_series": "different series one scrape target may have within an hour: new ones were left out",
     "scrape_timeout": "time one scrape may take",
     "write_timeout": "timeouts.write",
 }
@@ -302,6 +454,17 @@ def markdown() -> str:
             "Names, types, labels and buckets as Fly has them; `fly_edge_*` is the door's side, `fly_app_*` the "
             "instance's (labels `region` and `host` are the instance's own there).",
             _FLY,
+        ),
+        (
+            "The host",
+            "Read from `/proc` for every instance whose address is one of this machine's own, at most every 5 seconds: "
+            "what they say is the machine's, so instances of one machine say the same. Counters are the kernel's and "
+            "began when it started. `device` is a whole disk (no partitions, loop or ram devices) or an interface by "
+            f"the kernel's name (not `lo` and `veth*`), and the machine's own `{PROXY_DEVICE}` is `{HOST_ETH0}`. There "
+            "are no `net_*_bytes` of the machine's interfaces: a sum over an app's devices must be the app's, as "
+            f"`{PROXY_DEVICE}` above is. `mount` is a filesystem on a local disk. `telemetry.instance_metrics: false` "
+            "turns all of them off.",
+            _HOST,
         ),
         ("The front door itself", f"Organization `{OPERATOR}`, like all below.", _FRONT_DOOR),
         ("Telemetry", "What the process that stores and answers counts.", _TELEMETRY),

@@ -16,9 +16,12 @@ edge_worker      one data-plane process: edge and recorder
 log_pipe         its access log to a descriptor, without waiting for the reader
 telemetry        the writer and the API
 own_beat         the front door's own counters, sampled into the store
+host_beat        and this machine, every so often, for the instances on it
 store_thread     the store's writer, on a thread of its own
 front_door_state what telemetry knows of the whole front door
+known_metadata   type, help and unit of what an organization has
 query_client     telemetry's side of a query worker
+seats            whose question the query workers get next
 query_channel    what the two say to each other
 query_worker     a killable process that answers queries
 """

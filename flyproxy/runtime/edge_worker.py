@@ -52,6 +52,8 @@ class EdgeWorker:
     async def commit(self, resolved: Resolved, sockets: list[socket.socket]) -> None:
         if self._open:
             await self._server.commit(resolved.edge, sockets)
+            if self._recorder.mostly_gone(sum(len(app.instances) for app in resolved.edge.apps)):
+                self._own.renew(self._recorder.rotate)
         else:
             for sock in self._waiting[1] if self._waiting else []:
                 sock.close()

@@ -45,8 +45,12 @@ class FrontDoorState:
         if not any(child.ready for child in self._children.children if child.kind == "query"):
             return False, "no query worker is ready yet"
         if self._store.fault:
-            return False, self._store.fault
+            return False, "the store does not take samples now; the operator's log says why"
         return True, ""
+
+    def trouble(self) -> str:
+        """The store's own words, which name its file."""
+        return self._store.fault
 
     async def reload(self) -> tuple[bool, str]:
         """Ask the supervisor; those who ask while a reload is under way share the next one."""
@@ -67,6 +71,9 @@ class FrontDoorState:
 
     def limit_reached(self, limit: str) -> None:
         self._own.limit_reached(limit)
+
+    def refused(self, status: int) -> None:
+        self._own.count("flyproxy_api_refused_total", status=str(status))
 
     def processes(self) -> Iterator[Process]:
         """The supervisor and its children, each process once."""

@@ -13,7 +13,8 @@ class Start:
     """"edge", "telemetry" or "query"."""
     worker: int
     name: str
-    """Unique in this boot, as "edge-0-3": the third child in slot 0; its segment is `<name>.cells`."""
+    """Unique in this boot, as "edge-0-3": the third child in slot 0; its segment is `<name>.cells`, later
+    `<name>.<number>.cells`."""
     generation: int
     resolved: Resolved
     run_dir: str

@@ -16,6 +16,7 @@ import numpy as np
 
 from flyproxy.clock import Clock
 from flyproxy.instrument.snapshot import TARGET, Snapshot
+from flyproxy.runtime.host_beat import HostBeat
 from flyproxy.runtime.store_thread import StoreThread
 from flyproxy.series.frame import ABSENT
 from flyproxy.series.samples import Batch
@@ -27,14 +28,23 @@ BEGUN_PREFIX = "begun-"
 
 
 class OwnBeat:
-    """Takes snapshots and appends them."""
+    """Takes snapshots and appends them, with what the host's beat has to add."""
 
-    def __init__(self, snapshot: Snapshot, store: StoreThread, run_dir: Path, boot_id: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        store: StoreThread,
+        run_dir: Path,
+        boot_id: str,
+        clock: Clock,
+        host: HostBeat | None = None,
+    ) -> None:
         self._snapshot = snapshot
         self._store = store
         self._run_dir = run_dir
         self._target = f"{OWN_PREFIX}{boot_id}"
         self._clock = clock
+        self._host = host
         self._last_ms = 0
         self._begun = {path.name.removeprefix(BEGUN_PREFIX) for path in run_dir.glob(f"{BEGUN_PREFIX}*")}
         self._wanted_ms: dict[str, int] = {}
@@ -70,7 +80,8 @@ class OwnBeat:
             self._begun |= await self._store.organizations_of(self._target)
             beginning = [batch for batch in beginning if batch.organization not in self._begun]
         zeros = [row_of_zeros(batch, self._wanted_ms.setdefault(batch.organization, stamp_ms)) for batch in beginning]
-        if not await self._store.append([*zeros, *batches]):
+        of_the_host = await self._host.take(stamp_ms) if self._host is not None else []
+        if not await self._store.append([*zeros, *batches, *of_the_host]):
             return False
         for batch in beginning:
             self._begun.add(batch.organization)

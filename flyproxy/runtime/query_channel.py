@@ -15,7 +15,8 @@ from typing import Any
 from flyproxy.api.ports import QueryAnswer
 
 _LENGTH = struct.Struct(">Q")
-_ANSWER = struct.Struct(">HQ")
+_ANSWER = struct.Struct(">HBBQ")
+"""Status, lengths of the content type, of the limit's name, of the body."""
 ANSWER_BYTES_MAX = 1 << 32
 PIECE_BYTES = 1 << 18
 """How much of an answer is on its way to the kernel at once."""
@@ -44,14 +45,17 @@ def write_value(writer: asyncio.StreamWriter, value: object) -> None:
 
 async def read_answer(reader: asyncio.StreamReader) -> QueryAnswer:
     """The next answer; raises IncompleteReadError when the other end is gone."""
-    status, length = _ANSWER.unpack(await reader.readexactly(_ANSWER.size))
+    status, type_length, limit_length, length = _ANSWER.unpack(await reader.readexactly(_ANSWER.size))
     assert length <= ANSWER_BYTES_MAX, "an answer of our own is bounded"
-    return QueryAnswer(status, await reader.readexactly(length))
+    content_type = (await reader.readexactly(type_length)).decode()
+    limit = (await reader.readexactly(limit_length)).decode()
+    return QueryAnswer(status, await reader.readexactly(length), content_type, limit)
 
 
 async def write_answer(writer: asyncio.StreamWriter, answer: QueryAnswer) -> None:
     """On its way, all but the last piece taken by the other end; raises ConnectionError when that is gone."""
-    writer.write(_ANSWER.pack(answer.status, len(answer.body)))
+    content_type, limit = answer.content_type.encode(), answer.limit.encode()
+    writer.write(_ANSWER.pack(answer.status, len(content_type), len(limit), len(answer.body)) + content_type + limit)
     body = memoryview(answer.body)
     for start in range(0, len(body), PIECE_BYTES):
         writer.write(body[start : start + PIECE_BYTES])

@@ -3,7 +3,8 @@ worker that died.
 
 The deadline is first the worker's own (it looks at the clock between blocks of work); a worker that is still not
 done a grace later is killed, and the supervisor starts another. That goes for a question whose asker went away too: its
-worker gets no other question before it has let go of this one. Questions beyond the workers wait in line.
+worker gets no other question before it has let go of this one, and counts as its organization's until then. Questions
+beyond the workers wait in line (seats.py).
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from flyproxy.api.ports import QueryAnswer, QueryRequest
 from flyproxy.errors import NotReadyError
 from flyproxy.runtime.query_channel import Hello, read_answer, read_value, write_value
+from flyproxy.runtime.seats import Seats
 
 log = logging.getLogger("flyproxy.telemetry")
 
@@ -30,26 +32,31 @@ class QueryClient:
     def __init__(self, paths: list[str], killed: Callable[[], None]) -> None:
         self._killed = killed
         self._workers = [_Worker(path) for path in paths]
-        self._free: asyncio.Queue[_Worker] = asyncio.Queue()
-        for worker in self._workers:
-            self._free.put_nowait(worker)
+        self._free = list(self._workers)
+        self._seats = Seats(len(paths))
         self._taking_back: set[asyncio.Task[None]] = set()
 
     async def ask(self, request: QueryRequest) -> QueryAnswer:
         """One answer. Raises TimeoutError at the deadline, NotReadyError when no worker is there to answer."""
         deadline = asyncio.get_running_loop().time() + request.timeout_s
         async with asyncio.timeout_at(deadline):
-            worker = await self._free.get()
+            await self._seats.take(request.organization)
+        worker = self._free.pop()
         try:
             answer = await self._ask_one(worker, request, deadline)
         except asyncio.CancelledError:
-            self._take_back(worker, deadline)
+            self._take_back(worker, request.organization, deadline)
             raise
         except BaseException:
-            self._free.put_nowait(worker)
+            self._release(worker, request.organization)
             raise
-        self._free.put_nowait(worker)
+        self._release(worker, request.organization)
         return answer
+
+    def _release(self, worker: "_Worker", organization: str) -> None:
+        # The last one used is the next one: its memory is fresh. A successor that is still starting comes last.
+        self._free.insert(len(self._free) if worker.is_connected else 0, worker)
+        self._seats.give_back(organization)
 
     async def _ask_one(self, worker: "_Worker", request: QueryRequest, deadline: float) -> QueryAnswer:
         # A worker that dies under a question answered nothing and changed nothing: its successor gets it once.
@@ -66,13 +73,14 @@ class QueryClient:
                     raise NotReadyError("the query worker ended while answering; try again") from None
         raise AssertionError("unreachable")
 
-    def _take_back(self, worker: "_Worker", deadline: float) -> None:
+    def _take_back(self, worker: "_Worker", organization: str, deadline: float) -> None:
         worker.hang_up()
-        task = asyncio.create_task(self._wait_free(worker, deadline), name="taking back a question")
+        waiting = self._wait_free(worker, organization, deadline)
+        task = asyncio.create_task(waiting, name="taking back a question")
         self._taking_back.add(task)
         task.add_done_callback(self._taking_back.discard)
 
-    async def _wait_free(self, worker: "_Worker", deadline: float) -> None:
+    async def _wait_free(self, worker: "_Worker", organization: str, deadline: float) -> None:
         try:
             async with asyncio.timeout_at(deadline + DEADLINE_GRACE_S):
                 await worker.wait_free()
@@ -80,7 +88,7 @@ class QueryClient:
             self._overrun(worker)
         except (OSError, asyncio.IncompleteReadError):
             worker.close()
-        self._free.put_nowait(worker)
+        self._release(worker, organization)
 
     def _overrun(self, worker: "_Worker") -> None:
         if worker.kill():
@@ -114,6 +122,11 @@ class _Worker:
         write_value(writer, (request, max(0.001, remaining)))
         await writer.drain()
         return await read_answer(reader)
+
+    @property
+    def is_connected(self) -> bool:
+        """Somebody said hello and has not been hung up on."""
+        return self._reader is not None and not self._reader.at_eof()
 
     async def wait_free(self) -> None:
         """Until it, or its successor, says hello: then it is done with what it was asked before."""

@@ -6,6 +6,9 @@ telemetry the last deadline.
 """
 
 import asyncio
+import contextlib
+import ctypes
+import gc
 import logging
 import os
 import resource
@@ -15,9 +18,8 @@ import time
 import traceback
 from collections.abc import Callable
 
-from flyproxy.api.faults import error_json
 from flyproxy.api.ports import QueryAnswer, QueryRequest
-from flyproxy.api.query_service import answer
+from flyproxy.api.query_service import answer, refusal
 from flyproxy.config.resolved import Resolved, Telemetry
 from flyproxy.promql.engine import Engine
 from flyproxy.promql.errors import QueryCanceled, QueryTimeout
@@ -27,12 +29,16 @@ from flyproxy.runtime.entry import enter
 from flyproxy.runtime.messages import Message, Start
 from flyproxy.runtime.places import database_path
 from flyproxy.runtime.query_channel import Hello, read_value, write_answer, write_value
+from flyproxy.series.matchers import forget_patterns
 from flyproxy.tsdb.db import Reader, StoreError
 
 log = logging.getLogger("flyproxy.query")
 
 HEAD_SHARE = 4
 """The decoded samples a worker keeps take at most this part of its memory."""
+KEPT_BYTES = 64 * 1024 * 1024
+"""How much more than before a worker may hold after a question, beside decoded samples: compiled patterns, and what the
+C library keeps for the next one. Beyond that it gives back what it can."""
 LOOK_EVERY_S = 0.02
 """How often a running query looks whether its asker is still there."""
 
@@ -42,6 +48,8 @@ class QueryWorker:
 
     def __init__(self) -> None:
         self._reader: Reader | None = None
+        self._floor_bytes = private_bytes()
+        """What it held, beside decoded samples, when it last had nothing to give back."""
         self._server: asyncio.Server | None = None
 
     async def start(self, start: Start, sockets: list[socket.socket]) -> None:
@@ -85,6 +93,7 @@ class QueryWorker:
             while True:
                 request, timeout_s = await read_value(reader)
                 await write_answer(writer, self._answer(request, timeout_s, sock))
+                self._tidy()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -97,7 +106,8 @@ class QueryWorker:
             return answer(request, self._engine, reader.organization(request.organization), checkpoint)
         except MemoryError:
             self._forget_reader()
-            return refusal(422, "execution", "query needs more memory than telemetry.query_memory allows")
+            sentence = "query needs more memory than telemetry.query_memory allows"
+            return refusal(422, "execution", sentence, "query_memory")
         except StoreError as fault:
             log.error("%s", fault)
             self._forget_reader()
@@ -106,6 +116,26 @@ class QueryWorker:
             log.error("a query failed: %s", place_of(fault))
             self._forget_reader()
             return refusal(500, "internal", "an internal error; the operator's log has its place")
+
+    def _tidy(self) -> None:
+        """One organization's hostile questions must not leave the next question less memory."""
+        if self._threaded:
+            return
+        held = private_bytes()
+        if held <= self._floor_bytes + KEPT_BYTES:
+            self._floor_bytes = min(self._floor_bytes, held)
+        elif held > self._floor_bytes + KEPT_BYTES + self._head_bytes():
+            forget_patterns()
+            trim_memory()
+            self._floor_bytes = max(0, private_bytes() - self._head_bytes())
+
+    def _head_bytes(self) -> int:
+        if self._reader is None:
+            return 0
+        try:
+            return self._reader.statistics()["head_bytes"]
+        except StoreError:  # the next question will say so
+            return 0
 
     def _forget_reader(self) -> None:
         """What was interrupted in the middle of growing may be half grown; it is read again from the disk."""
@@ -128,11 +158,6 @@ def place_of(fault: Exception) -> str:
     """Where it happened, not what was in it: an exception's words may quote a tenant's query."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(fault.__traceback__)]
     return f"{type(fault).__name__} at {' < '.join(reversed(frames))}"
-
-
-def refusal(status: int, error_type: str, sentence: str) -> QueryAnswer:
-    """An answer that says why there is none."""
-    return QueryAnswer(status, error_json(error_type, sentence))
 
 
 def checkpoint_until(deadline: float, gone: Callable[[], bool]) -> Callable[[], None]:
@@ -158,6 +183,20 @@ def asker_is_gone(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLRDHUP)
     return bool(poll.poll(0))
+
+
+def private_bytes() -> int:
+    """Memory this process holds by itself (not shared, not of files)."""
+    with open("/proc/self/statm", "rb") as file:
+        _, resident, shared, *_ = file.read().split()
+    return (int(resident) - int(shared)) * resource.getpagesize()
+
+
+def trim_memory() -> None:
+    """Freed memory goes back to the kernel, where the C library can be told so (glibc)."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def limit_memory(limit_bytes: int) -> None:

@@ -6,6 +6,7 @@ to a shared segment as soon as there is one. What it counted until then is not s
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 
 from flyproxy.instrument.cells import CellsError, Segment
@@ -23,6 +24,7 @@ class OwnSegment:
         self._worker = worker
         self._process = process
         self._handle: asyncio.TimerHandle | None = None
+        self._renewals = 0
         self.shared = False
         try:
             self.segment = self._create()
@@ -34,6 +36,23 @@ class OwnSegment:
         """On the running loop: hand a shared segment to `move` once there is one, if it is not shared already."""
         if not self.shared:
             self._handle = asyncio.get_running_loop().call_later(RETRY_EVERY_S, self._retry, move)
+
+    def renew(self, move: Callable[[Segment], None]) -> bool:
+        """Go on in a fresh segment of the next name, through `move`; the one before is final. Whether there was room:
+        if not, nothing changed."""
+        if not self.shared:
+            return False
+        before, self._renewals = self.segment, self._renewals + 1
+        stem, suffix = os.path.splitext(self._path)
+        try:
+            fresh = Segment.create(f"{stem}.{self._renewals}{suffix}", self._worker, process=self._process)
+        except CellsError as fault:
+            log.error("%s; going on in %s", fault, before.path)
+            return False
+        self.segment = fresh
+        move(fresh)
+        before.finish()
+        return True
 
     def stop(self) -> None:
         """Try no more."""

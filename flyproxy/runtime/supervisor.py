@@ -158,7 +158,7 @@ class Supervisor:
         self._generations = Generations(resolved, self._doors)
         self._own_sockets.append(self._telemetry_socket)
         self._query_sockets: list[socket.socket] = []
-        for worker in range(telemetry.query_workers):
+        for worker in range(telemetry.query_processes):
             self._query_sockets.append(listen_unix(str(self._run_dir / f"query-{worker}.sock")))
             self._own_sockets.append(self._query_sockets[-1])
 
@@ -173,7 +173,7 @@ class Supervisor:
     def _make_slots(self) -> None:
         resolved = self._generations.resolved
         kinds = [("telemetry", 0, "asyncio")]
-        kinds += [("query", worker, "asyncio") for worker in range(resolved.telemetry.query_workers)]
+        kinds += [("query", worker, "asyncio") for worker in range(resolved.telemetry.query_processes)]
         kinds += [("edge", worker, resolved.edge.loop) for worker in range(max(1, resolved.workers))]
         self._slots = [
             Slot(kind, worker, loop, self._threaded, self._clock, self._begin, self._heard, self._changed)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import platform
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -19,16 +19,21 @@ from flyproxy.api.application import build_application, build_runner
 from flyproxy.api.ports import Ports, QueryAnswer, QueryRequest
 from flyproxy.clock import SystemClock
 from flyproxy.config.resolved import Resolved
+from flyproxy.config.show import running_yaml
 from flyproxy.discovery.static import static_generation
 from flyproxy.errors import FlyproxyError
 from flyproxy.instrument.allotment import Allotment
 from flyproxy.instrument.cells import CellsError
+from flyproxy.instrument.host_reader import HostReader
+from flyproxy.instrument.instance_metrics import HOST_TARGET, InstanceMetrics
 from flyproxy.instrument.own_metrics import ProcessRecorder
 from flyproxy.instrument.process_metrics import ProcessMetrics
 from flyproxy.instrument.snapshot import Snapshot
 from flyproxy.runtime.child_channel import ChildChannel
 from flyproxy.runtime.entry import enter
 from flyproxy.runtime.front_door_state import FrontDoorState
+from flyproxy.runtime.host_beat import HostBeat, instances_here
+from flyproxy.runtime.known_metadata import known_metadata
 from flyproxy.runtime.loop_watch import LoopWatch
 from flyproxy.runtime.messages import Beat, Beaten, Children, Draining, Message, Reloaded, Start
 from flyproxy.runtime.own_beat import OwnBeat
@@ -37,12 +42,16 @@ from flyproxy.runtime.query_client import QueryClient
 from flyproxy.runtime.segment import OwnSegment
 from flyproxy.runtime.store_thread import StoreThread
 from flyproxy.scrape.manager import ScrapeManager
-from flyproxy.scrape.target import target_name
+from flyproxy.scrape.target import TargetState, target_name
 from flyproxy.series.exposition_writer import ExposedFamily
+from flyproxy.series.metadata import Metadata
 
 log = logging.getLogger("flyproxy.telemetry")
 
 EXPIRE_EVERY_S = 60.0
+STEPS_OF_RETENTION = 10
+"""A short retention is looked after so many times in its length."""
+SEAL_EVERY_S = 10.0
 
 
 class Telemetry:
@@ -73,18 +82,21 @@ class Telemetry:
             own=self._own,
             outside=[ProcessMetrics(self._state.processes)],
         )
+        limit_reached = self._own.limit_reached
+        self._host = HostBeat(InstanceMetrics(limit_reached), HostReader(limit_reached).read)
         self._use(start.resolved)
         await self._store.open(
             database_path(telemetry.data_dir),
             first_zero=telemetry.first_zero,
             retention_s=telemetry.retention_s,
+            retention_bytes=telemetry.retention_size_bytes,
         )
-        self._beat = OwnBeat(self._snapshot, self._store, run_dir, start.boot_id, self._clock)
+        self._beat = OwnBeat(self._snapshot, self._store, run_dir, start.boot_id, self._clock, self._host)
         await self._end_what_is_gone()
         self._scrape = ScrapeManager(self._clock, self._store.append, self._own)
         await self._scrape.update(self._instances, telemetry)
         self._queries = QueryClient(
-            [str(run_dir / f"query-{worker}.sock") for worker in range(telemetry.query_workers)],
+            [str(run_dir / f"query-{worker}.sock") for worker in range(telemetry.query_processes)],
             lambda: self._own.limit_reached("query_timeout"),
         )
         await self._serve_api(sockets[0])
@@ -93,6 +105,7 @@ class Telemetry:
         self._tasks = [
             asyncio.create_task(self._forever(self._beat_on), name="own beat"),
             asyncio.create_task(self._forever(self._expire), name="retention"),
+            asyncio.create_task(self._forever(self._seal), name="sealing"),
         ]
 
     async def prepare(self, resolved: Resolved) -> None:
@@ -103,7 +116,11 @@ class Telemetry:
         telemetry = resolved.telemetry
         self._snapshot.beat_every(round(telemetry.own_interval_s * 1000))
         self._interval_changed.set()
-        self._store.adjust(first_zero=telemetry.first_zero, retention_s=telemetry.retention_s)
+        self._store.adjust(
+            first_zero=telemetry.first_zero,
+            retention_s=telemetry.retention_s,
+            retention_bytes=telemetry.retention_size_bytes,
+        )
         await self._scrape.update(self._instances, telemetry)
 
     async def other(self, message: Message) -> None:
@@ -128,7 +145,9 @@ class Telemetry:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._scrape.stop()
         await self._beat.sample()
-        await self._store.end_targets(self._clock.now_ms() + 1, lambda target: target == self._beat.target)
+        await self._store.end_targets(
+            self._clock.now_ms() + 1, lambda target: target in (self._beat.target, HOST_TARGET)
+        )
         await self._runner.cleanup()
         self._queries.close()
         self._watch.stop()
@@ -156,12 +175,27 @@ class Telemetry:
 
     def families(self) -> Iterable[ExposedFamily]:
         """The API's ExposePort."""
-        return self._snapshot.families()
+        return [*self._snapshot.families(), *self._host.families()]
+
+    def targets(self, organization: str | None = None) -> Sequence[TargetState]:
+        """The API's TargetsPort."""
+        return self._scrape.targets(organization)
+
+    def metadata(self, organization: str) -> Mapping[str, Metadata]:
+        """The API's TargetsPort."""
+        scraped = self._scrape.metadata(organization)
+        return known_metadata(organization, scraped, has_targets=bool(self._scrape.targets(organization)))
+
+    def yaml(self, organization: str | None) -> str:
+        """The API's ConfigurationPort, written once for each who asks."""
+        resolved, shown = self._resolved, self._shown
+        if organization not in shown:
+            shown[organization] = running_yaml(resolved, organization)
+        return shown[organization]
 
     async def _serve_api(self, sock: socket.socket) -> None:
-        application = build_application(
-            Ports(query=self, expose=self, status=self._state), lambda: self._resolved.telemetry, self._clock
-        )
+        ports = Ports(query=self, expose=self, status=self._state, targets=self, configuration=self)
+        application = build_application(ports, lambda: self._resolved.telemetry, self._clock)
         self._runner = build_runner(application)
         await self._runner.setup()
         await web.SockSite(self._runner, sock).start()
@@ -169,9 +203,13 @@ class Telemetry:
     def _use(self, resolved: Resolved) -> None:
         """The series of apps and instances that are not in this configuration end with the next beat."""
         self._resolved = resolved
+        self._shown: dict[str | None, str] = {}
         self._generation += 1
         self._instances = static_generation(self._generation, resolved)
         self._snapshot.keep(self._instances.app_names(), self._instances.instance_ids())
+        telemetry = resolved.telemetry
+        here = instances_here(self._instances.apps) if telemetry.instance_metrics else []
+        self._host.keep(here, round(telemetry.own_interval_s * 1000))
 
     async def _end_what_is_gone(self) -> None:
         """After a crash: series of earlier boots, and of scrape targets that are not configured any more."""
@@ -179,9 +217,13 @@ class Telemetry:
         await self._store.end_targets(self._clock.now_ms(), lambda target: target not in configured)
 
     def _retire(self, names: Iterable[str]) -> None:
-        for name in names:
+        """`<name>.cells`, and the `<name>.<number>.cells` it went on in."""
+        dead = frozenset(names)
+        for path in sorted(self._run_dir.glob("*.cells")) if dead else ():
+            if path.name.partition(".")[0] not in dead:
+                continue
             try:
-                self._snapshot.retire(str(self._run_dir / f"{name}.cells"))
+                self._snapshot.retire(str(path))
             except CellsError as fault:
                 if str(fault) != self._retire_fault:
                     log.error("%s", fault)
@@ -213,7 +255,11 @@ class Telemetry:
 
     async def _expire(self) -> None:
         await self._store.expire(self._clock.now_ms())
-        await asyncio.sleep(EXPIRE_EVERY_S)
+        await asyncio.sleep(min(EXPIRE_EVERY_S, self._resolved.telemetry.retention_s / STEPS_OF_RETENTION))
+
+    async def _seal(self) -> None:
+        await self._store.seal(self._clock.now_ms())
+        await asyncio.sleep(SEAL_EVERY_S)
 
 
 async def serve(sock: socket.socket, threaded: bool) -> None:

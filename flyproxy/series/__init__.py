@@ -5,5 +5,6 @@ matchers    = != =~ !~ on one label (RE2, anchored)
 durations   1h30m in and out
 samples     what comes in: one batch, one timestamp, a layout of series
 frame       what is stored and selected: a matrix [series, times] with one timestamp vector
-exposition_writer, exposition_parser   the text formats of /metrics
+metadata    what is said about a metric: type, help, unit
+exposition_writer, exposition_parser, exposition_metadata   the text formats of /metrics
 """

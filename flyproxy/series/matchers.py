@@ -32,7 +32,8 @@ class Matcher:
     value: str
 
     def predicate(self) -> Callable[[str], bool]:
-        """The test for one value; raises BadPatternError. Callers keep verdicts per distinct value."""
+        """The test for one value; raises BadPatternError. Callers keep verdicts per distinct value, and may keep the
+        test: it holds no compiled pattern (a hostile one has 16 MB), only the way to it."""
         wanted = self.value
         match self.op:
             case MatchOp.EQUAL:
@@ -40,10 +41,11 @@ class Matcher:
             case MatchOp.NOT_EQUAL:
                 return lambda value: value != wanted
             case MatchOp.MATCH:
-                return compiled_pattern(wanted)
+                compiled_pattern(wanted)
+                return lambda value: compiled_pattern(wanted)(value)
             case MatchOp.NOT_MATCH:
-                matches = compiled_pattern(wanted)
-                return lambda value: not matches(value)
+                compiled_pattern(wanted)
+                return lambda value: not compiled_pattern(wanted)(value)
 
 
 @lru_cache(maxsize=1024)
@@ -67,3 +69,9 @@ def compiled_pattern(pattern: str) -> Callable[[str], bool]:
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
         raise BadPatternError(f"invalid pattern {pattern!r}: {text}") from None
     return lambda value: expression.fullmatch(value) is not None
+
+
+def forget_patterns() -> None:
+    """Give back the memory of every compiled pattern; they are compiled again when they are asked for."""
+    compiled_pattern.cache_clear()
+    re2.purge()

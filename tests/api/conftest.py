@@ -1,7 +1,7 @@
 """An API over a runtime made of plain values, on a real loopback socket."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,11 +9,13 @@ import pytest
 from aiohttp import ClientSession, web
 
 from flyproxy.api.application import build_application, build_runner
-from flyproxy.api.ports import LIMITS, Ports, QueryAnswer, QueryRequest
+from flyproxy.api.ports import LIMITS, REFUSALS, Ports, QueryAnswer, QueryRequest
 from flyproxy.api.tokens import Scope, TokenFile
 from flyproxy.clock import ManualClock
 from flyproxy.config.resolved import Region, Telemetry
+from flyproxy.scrape.target import TargetState
 from flyproxy.series.exposition_writer import ExposedFamily, ExposedSample
+from flyproxy.series.metadata import Metadata
 
 Answer = Callable[[QueryRequest], Awaitable[QueryAnswer]]
 
@@ -29,9 +31,13 @@ class Runtime:
     answer: Answer = empty_answer
     asked: list[QueryRequest] = field(default_factory=list)
     ready_now: tuple[bool, str] = (True, "")
+    trouble_now: str = ""
+    targets_now: list[TargetState] = field(default_factory=list)
+    metadata_now: dict[str, dict[str, Metadata]] = field(default_factory=dict)
     reload_result: tuple[bool, str] = (True, "generation 2 is in force")
     reloads: int = 0
     limits: list[str] = field(default_factory=list)
+    refusals: list[int] = field(default_factory=list)
 
     async def ask(self, request: QueryRequest) -> QueryAnswer:
         self.asked.append(replace(request, timeout_s=math.ceil(request.timeout_s)))  # less what it waited
@@ -47,6 +53,22 @@ class Runtime:
     async def reload(self) -> tuple[bool, str]:
         self.reloads += 1
         return self.reload_result
+
+    def trouble(self) -> str:
+        return self.trouble_now
+
+    def targets(self, organization: str | None = None) -> Sequence[TargetState]:
+        return [state for state in self.targets_now if organization in (None, state.organization)]
+
+    def metadata(self, organization: str) -> Mapping[str, Metadata]:
+        return self.metadata_now.get(organization, {})
+
+    def yaml(self, organization: str | None) -> str:
+        return f"of: {organization}\n"
+
+    def refused(self, status: int) -> None:
+        assert status in REFUSALS
+        self.refusals.append(status)
 
     def limit_reached(self, limit: str) -> None:
         assert limit in LIMITS
@@ -94,7 +116,7 @@ class Api:
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     clock, runtime, telemetry = ManualClock(), Runtime(), telemetry_of(tmp_path)
-    application = build_application(Ports(runtime, runtime, runtime), lambda: telemetry, clock)
+    application = build_application(Ports(runtime, runtime, runtime, runtime, runtime), lambda: telemetry, clock)
     runner = build_runner(application)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from flyproxy.api.admission import Admission, Seats
+from flyproxy.api.admission import Admission
 from flyproxy.api.faults import ApiFault
 
 
@@ -116,79 +116,4 @@ async def test_a_raised_limit_is_in_force_at_once() -> None:
     await settled()
     assert line.running == ["2", "3"]
     rest.set()
-    await asyncio.gather(*tasks)
-
-
-class Bench:
-    """Queries that take a seat and answer when told; `order` is who got one."""
-
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
-        self.seats = Seats(lambda: self.count)
-        self.order: list[str] = []
-        self.ends: dict[str, asyncio.Event] = {}
-
-    async def query(self, name: str) -> None:
-        async with self.seats.taken(name[0]):
-            self.order.append(name)
-            await self.ends[name].wait()
-
-    async def start(self, *names: str) -> "list[asyncio.Task[None]]":
-        """Organization `a`'s first query is "a1"."""
-        self.ends |= {name: asyncio.Event() for name in names}
-        tasks = [asyncio.create_task(self.query(name)) for name in names]
-        await settled()
-        return tasks
-
-    async def end(self, *names: str) -> None:
-        for name in names:
-            self.ends[name].set()
-            await settled()
-
-
-async def test_organizations_take_turns_however_long_one_line_is() -> None:
-    bench = Bench()
-    tasks = await bench.start("a1", "a2", "a3", "a4", "b1", "b2", "c1")
-    await bench.end("a1", "a2", "b1", "c1", "a3", "b2", "a4")
-    assert bench.order == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
-    await asyncio.gather(*tasks)
-
-
-async def test_a_newcomer_waits_for_one_turn_of_each_other_at_most() -> None:
-    bench = Bench(2)
-    tasks = await bench.start(*(f"a{number}" for number in range(9)))
-    tasks += await bench.start("b1")
-    assert bench.order == ["a0", "a1"]
-    await bench.end("a1", "a2")
-    assert bench.order == ["a0", "a1", "a2", "b1"]
-    for name in bench.ends:
-        await bench.end(name)
-    await asyncio.gather(*tasks)
-
-
-async def test_who_leaves_gives_the_turn_and_the_seat_back() -> None:
-    bench = Bench()
-    first, second, other, last = await bench.start("a1", "a2", "b1", "a3")
-    second.cancel()
-    await settled()
-    bench.ends["a1"].set()
-    await first
-    other.cancel()  # in the moment it is given the seat, or just after
-    await settled()
-    assert bench.order[-1] == "a3"
-    await bench.end("a3")
-    await last
-    (again,) = await bench.start("c1")
-    await bench.end("c1")
-    await again
-
-
-async def test_more_workers_are_more_seats_from_the_next_query_on() -> None:
-    bench = Bench()
-    tasks = await bench.start("a1", "a2", "a3")
-    bench.count = 3
-    tasks += await bench.start("a4")
-    assert bench.order == ["a1", "a2", "a3"]
-    for name in bench.ends:
-        await bench.end(name)
     await asyncio.gather(*tasks)

@@ -52,6 +52,16 @@ SAME_ANSWER = [
     "series?match[]=up",
     "labels?start=0&end=1",
     "label/app/values",
+    "query_exemplars?query=up&start=0&end=1",
+    "format_query?query=sum(+up)by(app)",
+    "format_query?query=1%2B1",
+    "format_query?query=rate(up%7Ba%3D%22b%22%7D%5B5m%5D+offset+1h)",
+    "rules",
+    "rules?type=alert",
+    "alerts",
+    "metadata",
+    "metadata?limit=1&metric=up",
+    "targets?state=active",
 ]
 SAME_REFUSAL = [
     "query",
@@ -70,6 +80,9 @@ SAME_REFUSAL = [
     "query_range?query=%22a%22&start=0&end=1&step=1",
     "series",
     "series?match[]={}",
+    "rules?type=both",
+    "metadata?limit=x",
+    "query_exemplars?query=up&start=5&end=1",
 ]
 SAME_KIND = [
     "query?query=sum(",
@@ -82,6 +95,9 @@ SAME_KIND = [
     "labels?start=x",
     "labels?match[]={",
     "label/app/values?end=x",
+    "format_query?query=sum(",
+    "query_exemplars?query=sum(&start=0&end=1",
+    "query_exemplars?query=up&start=x&end=1",
 ]
 """The same status and type; the sentence differs in words or in where it points."""
 
@@ -92,7 +108,7 @@ class Nothing:
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> Sequence[Frame]:
         return []
 
-    def series(self, matcher_sets: MatcherSets, start_ms: int, end_ms: int) -> list[Labels]:
+    def series(self, matcher_sets: MatcherSets | None, start_ms: int, end_ms: int) -> list[Labels]:
         return []
 
     def label_names(self, matcher_sets: MatcherSets | None, start_ms: int, end_ms: int) -> list[str]:

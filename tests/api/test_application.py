@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flyproxy.api import asking
 from flyproxy.api.parameters import BODY_BYTES_MAX, TIME_MS_BOUND, URL_BYTES_MAX
 from flyproxy.api.ports import QueryAnswer, QueryRequest
 from flyproxy.api.tokens import Scope
@@ -137,7 +138,7 @@ async def test_a_wrong_method_is_told_the_right_ones(api: Any) -> None:
     assert response.headers["Allow"] == "GET, HEAD, POST"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/prometheus", "/api/v1/query", "//", f"{BASE}/targets"])
+@pytest.mark.parametrize("path", ["/nothing", "/prometheus", "/api/v1/query", "//", f"{BASE}/nothing"])
 async def test_elsewhere_there_is_nothing(api: Any, path: str) -> None:
     assert await refusal(await api.client.get(api.url + path), 404, "not_found") == "there is no such endpoint here"
 
@@ -323,7 +324,7 @@ async def test_every_answer_is_safe_for_a_browser(api: Any) -> None:
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
 
-async def test_waiting_for_a_worker_counts_against_the_deadline(api: Any) -> None:
+async def test_waiting_for_a_turn_counts_against_the_deadline(api: Any) -> None:
     end, asked = asyncio.Event(), asyncio.Semaphore(0)
 
     async def waits(request: QueryRequest) -> QueryAnswer:
@@ -336,10 +337,111 @@ async def test_waiting_for_a_worker_counts_against_the_deadline(api: Any) -> Non
     first = [asyncio.create_task(api.client.get(url, headers=headers)) for _ in range(2)]
     for _ in first:
         await asked.acquire()
-    neighbour = api.headers("shop")
-    response = await api.client.get(f"{api.url}/prometheus/shop/api/v1/query?query=1&timeout=50ms", headers=neighbour)
+    response = await api.client.get(f"{url}&timeout=50ms", headers=headers)
     assert "timed out after 0.05 s" in await refusal(response, 503, "timeout")
-    assert [request.organization for request in api.runtime.asked] == ["personal", "personal"]
+    assert len(api.runtime.asked) == 2
+    neighbour = asyncio.create_task(
+        api.client.get(f"{api.url}/prometheus/shop/api/v1/query?query=1", headers=api.headers("shop"))
+    )
+    await asked.acquire()  # another organization's line is another line
     end.set()
+    assert (await neighbour).status == 200
     await asyncio.gather(*first)
     assert (await api.client.get(url, headers=headers)).status == 200
+
+
+@pytest.mark.parametrize("path", ["query", "series", "label/a/values", "status/buildinfo", "rules"])
+async def test_options_name_the_methods_and_allow_no_other_origin(api: Any, path: str) -> None:
+    response = await api.client.options(f"{api.url}{BASE}/{path}", headers={"Origin": "http://elsewhere.example"})
+    assert (response.status, await response.read()) == (204, b"")
+    assert {"GET", "HEAD", "OPTIONS"} <= set(response.headers["Allow"].split(", "))
+    assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("write", "the remote-write receiver is not built yet"),
+        ("read", "remote read is not built"),
+        ("otlp/v1/metrics", "the OTLP receiver is not built"),
+        ("admin/tsdb/snapshot", "the admin API is not built"),
+    ],
+)
+async def test_what_is_not_built_says_so(api: Any, path: str, sentence: str) -> None:
+    for organization in ("personal", "unknown"):
+        url = f"{api.url}/prometheus/{organization}/api/v1/{path}"
+        everybody: tuple[dict[str, str], ...] = ({}, api.headers(scope=Scope.WRITE))
+        for headers in everybody:
+            response = await api.client.post(url, data=b"\xff\x06\x00", headers=headers)
+            assert (await refusal(response, 404, "not_found")).startswith(sentence)
+
+
+async def test_a_large_answer_is_compressed_for_who_can_read_it(api: Any) -> None:
+    for size, is_compressed in ((100, False), (4_000, True), (400_000, True)):
+        body = b'{"status":"success","data":"%s"}' % (b"x" * size)
+
+        async def large(request: QueryRequest, body: bytes = body) -> QueryAnswer:
+            return QueryAnswer(200, body)
+
+        api.runtime.answer = large
+        headers = {**api.headers(), "Accept-Encoding": "gzip"}
+        async with api.client.get(f"{api.url}{BASE}/query?query=1", headers=headers) as response:
+            assert response.headers.get("Content-Encoding") == ("gzip" if is_compressed else None)
+            assert await response.read() == body
+            assert response.headers["Vary"] == "Accept-Encoding"
+        async with api.client.get(
+            f"{api.url}{BASE}/query?query=1", headers={**headers, "Accept-Encoding": "identity"}
+        ) as response:
+            assert "Content-Encoding" not in response.headers
+            assert await response.read() == body
+
+
+async def test_a_large_answer_is_its_organizations_until_it_is_read(api: Any) -> None:
+    """Two run at once; two readers that do not read keep the third question waiting, and nobody else's."""
+    body = b'{"status":"success","data":"%s"}' % (b"x" * 30_000_000)
+
+    async def large(request: QueryRequest) -> QueryAnswer:
+        return QueryAnswer(200, b"{}" if request.expression == "small" else body)
+
+    api.runtime.answer = large
+    url, headers = f"{api.url}{BASE}/query", {**api.headers(), "Accept-Encoding": "identity"}
+    unread = [await api.client.get(f"{url}?query=large", headers=headers) for _ in range(2)]
+    waiting = await api.client.get(f"{url}?query=small&timeout=100ms", headers=headers)
+    assert "timed out" in await refusal(waiting, 503, "timeout")
+    neighbours = f"{api.url}/prometheus/shop/api/v1/query?query=small"
+    assert (await api.client.get(neighbours, headers=api.headers("shop"))).status == 200
+    for response in unread:
+        assert await response.read() == body
+    assert (await api.client.get(f"{url}?query=small", headers=headers)).status == 200
+
+
+async def test_a_bound_that_a_worker_met_is_counted(api: Any) -> None:
+    async def beyond(request: QueryRequest) -> QueryAnswer:
+        return QueryAnswer(422, b"{}", limit="query_samples")
+
+    api.runtime.answer = beyond
+    assert (await api.client.get(f"{api.url}{BASE}/query?query=1", headers=api.headers())).status == 422
+    assert api.runtime.limits == ["query_samples"]
+
+
+async def test_who_was_sent_away_is_counted(api: Any) -> None:
+    for headers in ({"Authorization": "Bearer nobody"}, api.headers("shop"), api.headers()):
+        await api.client.get(f"{api.url}{BASE}/labels", headers=headers)
+    assert api.runtime.refusals == [401, 403]
+
+
+async def test_answers_that_nobody_reads_do_not_pile_up(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "UNREAD_BYTES_MAX", 40_000_000)
+    body = b'{"status":"success","data":"%s"}' % (b"x" * 30_000_000)
+
+    async def large(request: QueryRequest) -> QueryAnswer:
+        return QueryAnswer(200, body)
+
+    api.runtime.answer = large
+    url, headers = f"{api.url}{BASE}/query?query=1", {**api.headers(), "Accept-Encoding": "identity"}
+    unread = await api.client.get(url, headers=headers)
+    second = await api.client.get(url, headers=headers)
+    assert "wait to be read" in await refusal(second, 429, "unavailable")
+    assert api.runtime.limits == ["api_unread_bytes"]
+    assert await unread.read() == body
+    assert await (await api.client.get(url, headers=headers)).read() == body

@@ -129,6 +129,42 @@ def test_the_last_places_are_kept_for_this_machine() -> None:
     assert bounds.admit(bounds(), FromAfar("127.0.0.1"))  # type: ignore[arg-type]
 
 
+class From:
+    """A transport of which only the other end's address is known."""
+
+    def __init__(self, *peer: object) -> None:
+        self.peer = peer
+
+    def get_extra_info(self, name: str) -> object:
+        assert name == "peername"
+        return self.peer
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "another"),
+    [
+        ("203.0.113.9", "203.0.113.9", "203.0.113.10"),
+        ("2001:db8:0:1::5", "2001:db8:0:1:ffff::9", "2001:db8:0:2::5"),
+        ("::ffff:203.0.113.9", "::ffff:203.0.113.9", "::ffff:203.0.113.10"),
+        ("fe80::1%eth0", "fe80::2%eth0", "fe81::1%eth0"),
+    ],
+)
+def test_one_address_elsewhere_has_its_share_of_the_places(one: str, same: str, another: str) -> None:
+    reached: list[str] = []
+    bounds: Any = BoundedConnections(Echo, reached.append, address_max=2)
+    first = bounds()
+    assert bounds.admit(first, From(one, 1))
+    assert bounds.admit(bounds(), From(same, 2))
+    assert not bounds.admit(bounds(), From(one, 3))
+    assert reached == ["api_connections_of_one"]
+    assert bounds.admit(bounds(), From(another, 1))
+    assert all(bounds.admit(bounds(), From("127.0.0.1", port)) for port in range(9))
+    bounds.left(first)
+    bounds.left(first)  # never there twice
+    assert bounds.admit(bounds(), From(same, 4))
+    assert not bounds.admit(bounds(), From(same, 5))
+
+
 async def test_a_head_that_never_ends_is_cut_off_however_it_drips(make_door: Any) -> None:
     door = await make_door(head_timeout_s=0.1)
     reader, writer = await door.dial()
@@ -195,7 +231,11 @@ async def test_what_cannot_be_parsed_is_answered_and_not_logged(
     host, _, port = api.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request_bytes)
-    assert (await reader.readuntil(b"\r\n")).split()[1] == b"400"
+    answer = await reader.read()
+    assert answer.split()[1] == b"400"
+    assert b"Server: flyproxy\r\n" in answer
+    assert b"no HTTP/1.1 request" in answer
+    assert not [word for word in (b"secret", b"aiohttp", b"Python") if word in answer]
     await hang_up([writer])
     assert caplog.text == ""
 

@@ -69,6 +69,22 @@ async def test_readiness_says_why_not(api: Any) -> None:
     assert (response.status, await response.text()) == (503, "draining: 3 requests in flight\n")
 
 
+async def test_what_is_wrong_in_particular_is_for_who_looks_after_it(api: Any) -> None:
+    api.runtime.ready_now, api.runtime.trouble_now = (False, "the store is full"), "/srv/secret/store.db: no room"
+    url, elsewhere = f"{api.url}/-/ready", {"X-Forwarded-For": "10.0.0.1"}
+    assert await (await api.client.get(url)).text() == "the store is full: /srv/secret/store.db: no room\n"
+    for headers in ({}, api.headers(), api.headers(scope=Scope.WRITE), {"Authorization": "Bearer nobody"}):
+        response = await api.client.get(url, headers=elsewhere | headers)
+        assert (response.status, await response.text()) == (503, "the store is full\n")
+    operating = elsewhere | api.headers("_operator", Scope.OPERATOR)
+    assert "/srv/secret" in await (await api.client.get(url, headers=operating)).text()
+
+
+async def test_a_browser_may_ask_before_it_fetches_the_regions(api: Any) -> None:
+    response = await api.client.options(f"{api.url}/meta/regions.json", headers={"Origin": "https://grafana.example"})
+    assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (204, "*")
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_a_reload_from_here_needs_no_token(api: Any, method: str) -> None:
     response = await api.client.request(method, f"{api.url}/-/reload")

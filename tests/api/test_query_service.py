@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flyproxy.api import query_service
 from flyproxy.api.ports import QueryRequest
 from flyproxy.api.query_service import MatcherSets, answer
 from flyproxy.promql.engine import Engine
 from flyproxy.promql.errors import QueryCanceled, QueryTimeout
+from flyproxy.promql.options import Options
 from flyproxy.series.frame import Frame
 from flyproxy.series.labels import Labels, label_value
 from flyproxy.series.matchers import Matcher
@@ -30,11 +32,12 @@ class View:
         times = times[(times >= start_ms) & (times <= end_ms)]
         return [Frame(found, times, np.ones((len(found), len(times))))] if found and len(times) else []
 
-    def series(self, matcher_sets: MatcherSets, start_ms: int, end_ms: int) -> list[Labels]:
+    def series(self, matcher_sets: MatcherSets | None, start_ms: int, end_ms: int) -> list[Labels]:
         return [
             labels
             for labels in self.series_known
-            if any(
+            if matcher_sets is None
+            or any(
                 all(matcher.predicate()(label_value(labels, matcher.name)) for matcher in matchers)
                 for matchers in matcher_sets
             )
@@ -156,3 +159,70 @@ def test_nobodys_depth_breaks_the_worker() -> None:
     status, body = asked("query", expression="(" * 20_000 + "1")
     assert status in (400, 422)
     assert body["status"] == "error"
+
+
+def page(**fields: Any) -> tuple[int, str, str]:
+    """Status, content type and text of /federate."""
+    response = answer(QueryRequest("federate", "personal", **fields), Engine(), View(), nothing)
+    return response.status, response.content_type, response.body.decode()
+
+
+def test_federate_gives_each_series_its_newest_sample_at_its_own_time() -> None:
+    assert page(matches=("up", '{app="hello"}'), time_ms=70_000, types=(("up", "gauge"),)) == (
+        200,
+        "text/plain; version=0.0.4; charset=utf-8",
+        '# TYPE up gauge\nup{app="hello"} 1 60000\nup{app="other"} 1 60000\n',
+    )
+    assert page(matches=("up",), time_ms=60_000 + 300_001)[2] == ""
+    assert page(matches=("up",), time_ms=70_000, utf8_names=True)[1].endswith("escaping=allow-utf-8")
+
+
+def test_federate_refuses_what_is_too_much_and_what_is_no_selector() -> None:
+    status, content_type, text = page(matches=("sum(up)",), time_ms=1)
+    assert (status, content_type) == (400, "application/json")
+    assert json.loads(text)["errorType"] == "bad_data"
+    engine = Engine(Options(samples_max=100))
+    response = answer(QueryRequest("federate", "personal", matches=("up",), time_ms=70_000), engine, View(), nothing)
+    assert (response.status, json.loads(response.body)["errorType"], response.limit) == (
+        422,
+        "execution",
+        "query_samples",
+    )
+
+
+def test_an_answer_larger_than_anybody_reads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_service, "ANSWER_BYTES_MAX", 1000)
+    request = QueryRequest("query_range", "personal", expression="up", start_ms=0, end_ms=60_000, step_ms=1000)
+    response = answer(request, Engine(), View(), nothing)
+    assert (response.status, response.limit) == (422, "api_answer_bytes")
+    assert "at most 1,000 are sent; ask for fewer series or steps" in json.loads(response.body)["error"]
+    assert answer(request, Engine(Options(samples_max=10)), View(), nothing).limit == "query_samples"
+
+
+def test_the_stores_tables_are_of_this_organization() -> None:
+    status, body = asked("status_tsdb", time_ms=70_000, limit=10)
+    assert status == 200
+    assert body["data"]["headStats"]["numSeries"] == 2
+    assert body["data"]["seriesCountByMetricName"] == [{"name": "up", "value": 2}]
+
+
+def test_what_only_parses() -> None:
+    assert asked("format_query", expression="sum( up)by(app)")[1]["data"] == "sum by (app) (up)"
+    tree = asked("parse_query", expression='up{app="x"}')[1]["data"]
+    assert (tree["type"], tree["name"]) == ("vectorSelector", "up")
+    assert asked("query_exemplars", expression="up") == (200, {"status": "success", "data": []})
+    assert asked("check_matches", matches=("up", '{a="b"}')) == (200, {"status": "success", "data": []})
+
+
+@pytest.mark.parametrize("kind", ["format_query", "parse_query", "query_exemplars"])
+def test_what_does_not_parse_is_bad_data(kind: Any) -> None:
+    status, body = asked(kind, expression="sum(")
+    assert (status, body["errorType"]) == (400, "bad_data")
+    assert "unclosed left parenthesis" in body["error"]
+    assert asked(kind, expression="rate(up)", metricsql=False)[0] == 400
+
+
+def test_a_match_that_is_none_is_bad_data() -> None:
+    status, body = asked("check_matches", matches=("up", "sum(up)"))
+    assert (status, body["errorType"]) == (400, "bad_data")
+    assert body["error"].startswith('invalid parameter "match[]"')

@@ -354,4 +354,10 @@ def front_doors(folder: Path) -> Iterator[Start]:
 @pytest.fixture(scope="session")
 def toolbox() -> dict[str, Any]:
     """What tests of this folder use by name."""
-    return {"Account": Account, "Client": Client, "free_port": free_port, "eventually": eventually}
+    return {
+        "Account": Account,
+        "Client": Client,
+        "ScriptedApp": ScriptedApp,
+        "free_port": free_port,
+        "eventually": eventually,
+    }

@@ -46,9 +46,10 @@ def test_ready_means_traffic_queries_and_storage_and_if_not_why(state: FrontDoor
     state.children_changed(alive(child("edge"), child("query", ready=False)))
     assert state.ready() == (False, "no query worker is ready yet")
     state.children_changed(alive(child("edge"), child("query", ready=False), child("query", 1)))
-    assert state.ready() == (True, "")
+    assert (state.ready(), state.trouble()) == ((True, ""), "")
     store.fault = "store.db: no room left"
-    assert state.ready() == (False, "store.db: no room left")
+    assert state.ready() == (False, "the store does not take samples now; the operator's log says why")
+    assert state.trouble() == "store.db: no room left"
     state.draining()
     assert state.ready() == (False, "the front door is draining")
 

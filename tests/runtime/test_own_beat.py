@@ -7,17 +7,21 @@ import pytest
 
 from flyproxy.clock import ManualClock
 from flyproxy.instrument.cells import Segment
+from flyproxy.instrument.instance_metrics import InstanceMetrics, LocalInstance
 from flyproxy.instrument.own_metrics import ProcessRecorder
+from flyproxy.instrument.procfs import Reading
 from flyproxy.instrument.recorder import Recorder
 from flyproxy.instrument.snapshot import Snapshot
+from flyproxy.runtime.host_beat import HostBeat
 from flyproxy.runtime.own_beat import OwnBeat
 from flyproxy.runtime.store_thread import StoreThread
-from flyproxy.series.frame import is_absent
+from flyproxy.series.frame import is_absent, is_stale
 from flyproxy.series.matchers import Matcher, MatchOp
 from flyproxy.tsdb.db import Reader
 
 INTERVAL_MS = 1000
 BYTES = [Matcher("__name__", MatchOp.EQUAL, "fly_edge_data_in")]
+CPU = [Matcher("__name__", MatchOp.EQUAL, "fly_instance_cpu")]
 
 
 class Boot:
@@ -33,24 +37,25 @@ class Boot:
         self.worker.fold()
         self.stores: list[StoreThread] = []
 
-    async def telemetry(self) -> OwnBeat:
+    async def telemetry(self, host: HostBeat | None = None) -> OwnBeat:
         """A new one; whoever was there before let go of the store."""
         for store in self.stores:
             await store.close()
         store = StoreThread(self.own)
         self.stores.append(store)
         await store.open(self.store_path, first_zero=True, retention_s=86_400.0)
-        return OwnBeat(Snapshot(str(self.run_dir), interval_ms=INTERVAL_MS), store, self.run_dir, "boot", self.clock)
+        snapshot = Snapshot(str(self.run_dir), interval_ms=INTERVAL_MS)
+        return OwnBeat(snapshot, store, self.run_dir, "boot", self.clock, host)
 
     def count(self, requests: int) -> None:
         self.edge.transferred(requests, 0)
         self.worker.fold()
 
-    def stored(self) -> dict[int, float]:
+    def stored(self, matchers: list[Matcher] = BYTES) -> dict[int, float]:
         """Samples of the one counter, by time since the clock's start."""
         reader = Reader.open(self.store_path)
         found: dict[int, float] = {}
-        for frame in reader.organization("personal").select(BYTES, 0, 2**60):
+        for frame in reader.organization("personal").select(matchers, 0, 2**60):
             for at, value in zip(frame.timestamps_ms.tolist(), frame.values[0].tolist(), strict=True):
                 found[at - START_MS] = value
             assert not is_absent(frame.values).any()
@@ -155,3 +160,25 @@ async def test_an_organization_that_comes_later_begins_then(boot: Boot) -> None:
     assert (frame.timestamps_ms - START_MS).tolist() == [4000, 5000]
     assert frame.values.tolist() == [[0.0, 9.0]]
     reader.close()
+
+
+async def test_what_the_machine_says_is_in_the_same_transaction_and_never_born_at_zero(boot: Boot) -> None:
+    """A kernel's counter is old when we first see it: a 0 before it would be a jump."""
+    metrics = InstanceMetrics(lambda limit: None)
+    host = HostBeat(metrics, lambda: [Reading("fly_instance_cpu", (("cpu_id", "0"), ("mode", "user")), 123_456_789.0)])
+    beat = await boot.telemetry(host)
+    one = LocalInstance("personal", "hello", "ord", "0000", "3d8d9e27b24e89")
+    host.keep([one], INTERVAL_MS)
+    await beat.sample(START_MS)
+    rows = boot.stored(CPU)
+    host.keep([one, one._replace(instance="4d8d9e27b24e89")], INTERVAL_MS)
+    await beat.sample(START_MS + 1000)
+    host.keep([one], INTERVAL_MS)
+    await beat.sample(START_MS + 2000)
+    assert rows == {0: 123_456_789.0}
+    reader = Reader.open(boot.store_path)
+    (frame,) = reader.organization("personal").select(CPU, 0, 2**60)
+    reader.close()
+    assert (frame.timestamps_ms - START_MS).tolist() == [0, 1000, 2000]
+    assert is_absent(frame.values).tolist() == [[False, False, False], [True, False, False]]
+    assert is_stale(frame.values).tolist() == [[False, False, False], [False, False, True]]

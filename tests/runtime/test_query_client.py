@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,55 @@ async def test_two_workers_answer_at_the_same_time(tmp_path: Path) -> None:
         await one.start()
     both = QueryClient([one.path for one in workers], lambda: None)
     hanging = asyncio.create_task(both.ask(request("hang")))
-    assert [(await both.ask(request("quick"))).status for _ in range(5)] == [200] * 5
+    neighbours = replace(request("quick"), organization="shop")
+    assert [(await both.ask(neighbours)).status for _ in range(5)] == [200] * 5
+    with pytest.raises(TimeoutError):  # one worker is left, and that is not for who has the other
+        await both.ask(request("quick", timeout_s=0.01))
     assert not hanging.done()
     for one in workers:
         one.busy.set()
     assert (await hanging).status == 200
+    both.close()
+    for one in workers:
+        await one.stop()
+
+
+async def test_a_question_taken_back_counts_until_its_worker_lets_go(tmp_path: Path, until: Until) -> None:
+    """Else who asks and leaves, again and again, could have every worker."""
+    workers = [ScriptedWorker(tmp_path / f"query-{number}.sock") for number in (1, 2)]
+    for one in workers:
+        await one.start()
+    both = QueryClient([one.path for one in workers], lambda: None)
+    asking = asyncio.create_task(both.ask(request("hang")))
+    await until(lambda: any(one.asked for one in workers))
+    asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
+    with pytest.raises(TimeoutError):
+        await both.ask(request("too early", timeout_s=0.02))
+    assert (await both.ask(replace(request("quick"), organization="shop"))).status == 200
+    for one in workers:
+        one.busy.set()
+    assert (await both.ask(request("now"))).status == 200
+    both.close()
+    for one in workers:
+        await one.stop()
+
+
+async def test_a_fresh_successor_is_asked_last(tmp_path: Path) -> None:
+    """The other worker answers at once, while that one may still be starting."""
+    workers = [ScriptedWorker(tmp_path / f"query-{number}.sock") for number in (1, 2)]
+    for one in workers:
+        await one.start()
+    both = QueryClient([one.path for one in workers], lambda: None)
+    await both.ask(request("first"))
+    (used,) = [one for one in workers if one.asked]
+    used.deaths = 2
+    with pytest.raises(NotReadyError):
+        await both.ask(request("deadly"))
+    await both.ask(request("second"))
+    await both.ask(request("third"))
+    assert used.asked == ["first", "deadly", "deadly"]
     both.close()
     for one in workers:
         await one.stop()

@@ -91,6 +91,14 @@ async def test_rows_that_came_since_are_seen_and_other_organizations_never(clien
     assert (await ask(client, "max(a_total)", "acme"))[1]["data"]["result"][0]["value"][1] == "7"
 
 
+async def test_an_answer_that_is_no_json_travels_with_its_type(client: QueryClient, store: Writer) -> None:
+    federated = QueryRequest("federate", "personal", matches=('a_total{i="7"}',), time_ms=101_000)
+    answer = await client.ask(replace(federated, types=(("a_total", "counter"),)))
+    assert (answer.status, answer.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert answer.body == b'# TYPE a_total counter\na_total{i="7"} 100 100000\n'
+    assert (await client.ask(replace(federated, organization="acme"))).body == b""
+
+
 async def test_no_memory_is_an_answer_and_what_was_half_grown_is_read_again(
     client: QueryClient, store: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,9 +113,9 @@ async def test_no_memory_is_an_answer_and_what_was_half_grown_is_read_again(
         refresh(reader)
 
     monkeypatch.setattr(Reader, "refresh", run_out)
-    status, words = await ask(client, "sum(a_total)")
-    assert status == 422
-    assert "query_memory" in words["error"]
+    answer = await client.ask(request("sum(a_total)"))
+    assert (answer.status, answer.limit) == (422, "query_memory")
+    assert "query_memory" in json.loads(answer.body)["error"]
     assert (await ask(client, "sum(a_total)"))[0] == 200
     assert readers[-1] is not readers[0]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flyproxy.instrument.cells import Segment
+from flyproxy.instrument.cells import Segment, SegmentReader
 from flyproxy.instrument.recorder import Recorder
 from flyproxy.instrument.snapshot import Snapshot
 from flyproxy.runtime import segment
@@ -59,3 +59,34 @@ def test_a_private_segment_takes_what_a_shared_one_takes() -> None:
     recorder.fold()
     assert private.used <= 100
     private.close()
+
+
+async def test_a_renewed_one_is_of_the_next_name_and_the_one_before_is_final(run_dir: Path) -> None:
+    own = OwnSegment(str(run_dir / "edge-0-1.cells"), 0, "edge")
+    recorder = Recorder(own.segment, proxy_id="blue")
+    recorder.edge("hello", "personal", "ord", "0000").transferred(5, 0)
+    for number in (1, 2):
+        assert own.renew(recorder.rotate)
+        assert own.segment.path == str(run_dir / f"edge-0-1.{number}.cells")
+        assert recorder.segment is own.segment
+    assert SegmentReader(str(run_dir / "edge-0-1.cells")).final
+    assert not SegmentReader(own.segment.path).final
+    assert seen(run_dir) == 5.0
+    left = run_dir.glob("*.cells")  # noqa: ASYNC240
+    assert [path.name for path in left] == ["edge-0-1.2.cells"]
+
+
+async def test_without_room_for_a_fresh_one_it_goes_on_in_the_old_one(
+    run_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = OwnSegment(str(run_dir / "edge-0-1.cells"), 0, "edge")
+    (run_dir / "edge-0-1.1.cells").touch()
+    before = own.segment
+    assert not own.renew(lambda segment: pytest.fail("it has none"))
+    assert own.segment is before
+    assert "going on in" in caplog.text
+
+
+async def test_one_that_nobody_sees_is_not_renewed(run_dir: Path) -> None:
+    own = OwnSegment(str(run_dir / "later" / "edge-0-1.cells"), 0, "edge")
+    assert not own.renew(lambda segment: pytest.fail("it has none"))

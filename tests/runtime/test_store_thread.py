@@ -103,6 +103,44 @@ async def test_a_changed_retention_is_what_the_next_expiry_goes_by(store: StoreT
     reader.close()
 
 
+async def test_what_is_ready_is_sealed_and_counted(store: StoreThread, tmp_path: Path, run_dir: Path) -> None:
+    path = str(tmp_path / "store.db")
+    await store.open(path, first_zero=True, retention_s=1000.0)  # so a stretch is 100 s
+    await store.append([batch(beat * 1000, float(beat)) for beat in range(400)])
+    await store.seal(400_000)
+    assert counted(run_dir, "flyproxy_store_rows_sealed_total") == 288  # three times the chains within 100 s
+    assert counted(run_dir, "flyproxy_store_chunks_sealed_total") == 3
+    assert counted(run_dir, "flyproxy_store_samples_sealed_total") == 288
+    assert 0 < counted(run_dir, "flyproxy_store_chunk_bytes_total") < 288 * 8
+    await store.expire(400_000)
+    assert counted(run_dir, "flyproxy_store_log_rows") == 400 - 288
+    assert counted(run_dir, "flyproxy_store_chunks") == 3
+    assert counted(run_dir, "flyproxy_store_frames") == 1
+    await store.expire(1_100_000)
+    assert counted(run_dir, "flyproxy_store_chunks_deleted_total") == 1
+    reader = Reader.open(path)
+    (frame,) = reader.organization("personal").select([], 0, 10**6)
+    assert frame.timestamps_ms.tolist() == [beat * 1000 for beat in range(96, 400)]
+    reader.close()
+
+
+async def test_a_store_beyond_its_size_shrinks(store: StoreThread, tmp_path: Path, run_dir: Path) -> None:
+    path = str(tmp_path / "store.db")
+    await store.open(path, first_zero=True, retention_s=1e6)
+    random = np.random.default_rng(1)
+    wide = Layout(tuple(labels_from({"__name__": f"s{place}"}) for place in range(300)), np.zeros(300, np.bool_))
+    for beat in range(200):
+        await store.append([Batch("personal", "x", beat * 1000, wide, random.random(300), 1000)])
+    await store.expire(200_000)
+    before = counted(run_dir, "flyproxy_store_bytes")
+    store.adjust(first_zero=True, retention_s=1e6, retention_bytes=int(before) // 2)
+    await store.expire(200_000)
+    used = counted(run_dir, "flyproxy_store_bytes") - counted(run_dir, "flyproxy_store_free_bytes")
+    assert used <= before / 2
+    assert counted(run_dir, "flyproxy_store_size_retentions_total") == 1
+    assert counted(run_dir, "flyproxy_store_rows_deleted_total") > 0
+
+
 async def test_first_zero_can_be_switched_while_open(store: StoreThread, tmp_path: Path) -> None:
     path = str(tmp_path / "store.db")
     await store.open(path, first_zero=False, retention_s=1e6)

@@ -5,14 +5,21 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from flyproxy.series.exposition_parser import Bounds, ExpositionError, ExpositionLimitError, Page, Reader
+from flyproxy.series.exposition_parser import (
+    SLICE_BYTES,
+    Bounds,
+    ExpositionError,
+    ExpositionLimitError,
+    Page,
+    Reader,
+)
 from flyproxy.series.frame import is_absent, is_stale
 from flyproxy.series.labels import Labels, label_value, labels_from
 
@@ -202,15 +209,16 @@ def test_an_empty_page_is_no_fault() -> None:
     [
         ("a 1\nb 1\nc 1\n", "samples"),
         ('a{b="1",c="2",d="3"} 1\n', "labels"),
-        ('a{b="123456"} 1\n', "labels"),
-        ('a{bcdefg="1"} 1\n', "labels"),
-        ("abcdefghi 1\n", "labels"),
+        ('a{b="123456"} 1\n', "label_value_characters"),
+        ('a{bcdefghij="1"} 1\n', "label_name_characters"),
+        ("abcdefghi 1\n", "label_value_characters"),
+        ("a 1\n" * 6, "lines"),
+        ("a 1" + " " * 1024 * 1024, "label_value_characters"),
+        (" a 1\n" * 3, "samples"),
     ],
 )
 def test_a_page_is_bounded(text: str, limit: str) -> None:
-    bounds = Bounds(samples=2, labels=2, label_name_characters=8, label_value_characters=5)
-    if limit == "labels" and "bcdefg" in text:
-        bounds = Bounds(label_name_characters=5)
+    bounds = Bounds(samples=2, labels=2, label_name_characters=8, label_value_characters=5, lines=5)
     with pytest.raises(ExpositionLimitError) as fault:
         Reader(bounds).read(text.encode(), openmetrics=False)
     assert fault.value.limit == limit
@@ -301,6 +309,8 @@ def test_any_near_miss_is_read_or_refused(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("1 \t#{}N.\x0b\x1f"), max_size=8))
+@example("{}1")
+@example("{1}N")
 def test_a_known_series_with_any_end_is_read_or_refused(end: str) -> None:
     for openmetrics in (False, True):
         eof = "# EOF\n" if openmetrics else ""
@@ -317,9 +327,56 @@ def test_a_known_series_with_any_end_is_read_or_refused(end: str) -> None:
 
 def test_a_page_of_too_many_lines_is_refused_before_they_are_looked_at() -> None:
     for line in ("a 1", "#", ""):
-        with pytest.raises(ExpositionLimitError, match="more than 3 lines") as fault:
+        with pytest.raises(ExpositionLimitError, match="4 lines, at most 3 are accepted") as fault:
             Reader(Bounds(lines=3)).read(f"{line}\n".encode() * 4, openmetrics=False)
-        assert fault.value.limit == "samples"
+        assert fault.value.limit == "lines"
+
+
+def test_samples_are_counted_before_they_are_looked_at() -> None:
+    """Also over the borders of slices: none of these is one."""
+    page = b'# x\n\n{"a",b="c"} nonsense\n' * (2 * SLICE_BYTES // 25)
+    with pytest.raises(ExpositionLimitError, match=f"^{2 * SLICE_BYTES // 25} samples, at most 10 are accepted"):
+        Reader(Bounds(samples=10)).read(page, openmetrics=False)
+
+
+@pytest.mark.parametrize("longest", [Bounds().line_bytes, Bounds().line_bytes + 1])
+def test_the_longest_line_is_found_wherever_it_begins(longest: int) -> None:
+    line = b"#" * longest
+    for page in (line, b"a 1\n" + line, line + b"\na 1\n", b"a 1\n" * 100_000 + line + b"\n" + b"a 1\n" * 99):
+        if longest > Bounds().line_bytes:
+            with pytest.raises(ExpositionLimitError, match="a line of more than 1048576 bytes"):
+                Reader(Bounds(samples=200_000)).read(page, openmetrics=False)
+        else:
+            Reader(Bounds(samples=200_000)).read(page, openmetrics=False)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_page_of_several_slices_is_one_page(newline: str) -> None:
+    """Faults too are told by the line and byte of the whole."""
+    count = 3 * SLICE_BYTES // 20
+    text = "".join(f'größe{{b="{number}"}} {number}{newline}' for number in range(count)).replace("größe", "g")
+    text += f'g{{b="größe"}} 1{newline}'
+    reader = Reader()
+    for _ in range(2):
+        page = reader.read(text.encode(), openmetrics=False)
+        assert page.values.tolist() == [*range(count), 1]
+        assert page.series[-2:] == (named("g", b=str(count - 1)), named("g", b="größe"))
+    with pytest.raises(ExpositionError, match=f"line {count + 2}: 'x' is no number"):
+        reader.read(f"{text}g x{newline}".encode(), openmetrics=False)
+    body = text.encode() + b"a\xff 1"
+    with pytest.raises(ExpositionError, match=f"line {count + 2}: not UTF-8 at byte {len(body) - 3}"):
+        reader.read(body, openmetrics=False)
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    with pytest.raises(ExpositionError, match="line 1: a byte order mark"):
+        read("\ufeffa 1\n")
+
+
+def test_equal_labels_of_a_page_are_kept_once() -> None:
+    first, second = Reader().read(b'a{b="c",d="1"} 1\na{b="c",d="2"} 1\n', openmetrics=False).series
+    assert first[0] is second[0]
+    assert first[1] is second[1]
 
 
 @pytest.mark.parametrize(

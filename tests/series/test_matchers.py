@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyproxy.series.matchers import BadPatternError, Matcher, MatchOp
+from flyproxy.series.matchers import BadPatternError, Matcher, MatchOp, forget_patterns
 
 
 def matches(op: MatchOp, wanted: str, value: str) -> bool:
@@ -76,3 +76,11 @@ def test_short_patterns_agree_with_pythons_own(pattern: str, value: str) -> None
     except (BadPatternError, re.error):
         return
     assert bool(predicate(value)) is wanted
+
+
+def test_a_test_that_was_kept_works_after_its_pattern_was_forgotten() -> None:
+    takes = Matcher("app", MatchOp.MATCH, "h.*o").predicate()
+    refuses = Matcher("app", MatchOp.NOT_MATCH, "h.*o").predicate()
+    assert (takes("hello"), refuses("hello")) == (True, False)
+    forget_patterns()
+    assert (takes("hello"), refuses("hello"), takes("shop"), refuses("shop")) == (True, False, False, True)
