@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "http1": ("http1_parse.py", ()),
     "instrument": ("instrument_record.py", ()),
     "store": ("store_append.py", ()),
+    "density": ("store_density.py", ()),
     "recovery": ("recovery.py", ()),
 }
 """Name: the program, and the outside programs it needs."""

@@ -1,4 +1,5 @@
-"""What storing costs: CPU per sample appended, bytes per sample on the disk, and what reading it back costs.
+"""What storing costs: CPU per sample appended and sealed, bytes per sample on the disk in the log and in chunks, and
+what reading it back costs.
 
     python bench/store_append.py [FLEET_DIRECTORY] [--beats N] [--json FILE]
 
@@ -87,7 +88,8 @@ def run(targets: list[tuple[Layout, list[int], Floats]], path: str) -> dict[str,
     writer.close()
     samples = counted["samples"]
     opening = time.perf_counter()
-    view = Reader.open(path).organization("personal")
+    reader = Reader.open(path)
+    view = reader.organization("personal")
     opened = time.perf_counter()
     view.select([Matcher("app", MatchOp.EQUAL, "app-7")], 0, 2**60)
     first = time.perf_counter()
@@ -95,6 +97,7 @@ def run(targets: list[tuple[Layout, list[int], Floats]], path: str) -> dict[str,
     warm = time.perf_counter()
     view.select([Matcher("app", MatchOp.EQUAL, "app-7")], 0, 2**60)
     done = time.perf_counter()
+    reader.close()
     return {
         "series": float(sum(len(layout.series) for layout, _, _ in targets)),
         "beats": float(len(beats)),
@@ -109,6 +112,34 @@ def run(targets: list[tuple[Layout, list[int], Floats]], path: str) -> dict[str,
         "select_all_ms": (warm - first) * 1e3,
         "select_one_app_ms": (done - warm) * 1e3,
         "selected_samples": float(selected),
+        **sealing(path, samples),
+    }
+
+
+def sealing(path: str, samples: int) -> dict[str, float]:
+    """All of the log as chunks, as it would be long after the last beat."""
+    writer = Writer.open(path)
+    cpu, longest, more = time.process_time(), 0.0, True
+    while more:
+        begun = time.perf_counter()
+        more = writer.seal(2**60).more
+        longest = max(longest, time.perf_counter() - begun)
+    cpu = time.process_time() - cpu
+    counted = writer.statistics()
+    writer.close()
+    view = Reader.open(path).organization("personal")
+    begun = time.perf_counter()
+    view.select([Matcher("app", MatchOp.EQUAL, "app-7")], 0, 2**60)
+    one = time.perf_counter()
+    view.select((), 0, 2**60)
+    done = time.perf_counter()
+    return {
+        "seal_cpu_us_per_sample": cpu / samples * 1e6,
+        "seal_longest_step_ms": longest * 1e3,
+        "chunk_bytes_per_sample": counted["chunk_bytes"] / samples,
+        "sealed_file_bytes_per_sample": (counted["file_bytes"] - counted["free_bytes"]) / samples,
+        "sealed_select_one_app_ms": (one - begun) * 1e3,
+        "sealed_select_all_ms": (done - one) * 1e3,
     }
 
 

@@ -30,7 +30,8 @@ _ELSEWHERE = {"host", "port", "promql_mode", "metricsql", "organizations", "regi
 
 
 def running_yaml(resolved: Resolved, organization: str | None) -> str:
-    """The whole configuration for the operator (None), else what concerns one organization."""
+    """The whole configuration for the operator (None), else what concerns one organization: not even how many raw TCP
+    doors others have."""
     import yaml  # here: a process that is never asked need not load it
 
     text: str = yaml.safe_dump(
@@ -52,7 +53,7 @@ def _whole(resolved: Resolved, organization: str | None) -> Section:
     organizations = telemetry.organizations if organization is None else (organization,)
     return {
         "edge": _edge(resolved, names),
-        "listeners": [_listener(door, names) for door in edge.listeners],
+        "listeners": [_listener(door) for door in edge.listeners if door.app is None or door.app in names],
         "telemetry": _telemetry(telemetry, with_paths=organization is None),
         "organizations": [{"slug": slug} for slug in organizations],
         "apps": [_app(app) for app in apps],
@@ -80,13 +81,12 @@ def _edge(resolved: Resolved, names: set[str]) -> Section:
     }
 
 
-def _listener(door: Listener, names: set[str]) -> Section:
-    """A raw TCP door of somebody else's app stays, since it is there for all to see; its app's name does not."""
+def _listener(door: Listener) -> Section:
     return {
         "bind": _address(door.host, door.port),
         "handlers": ["http"] if door.http else [],
         "region": door.region,
-        "app": _known(door.app, names),
+        "app": door.app,
     }
 
 

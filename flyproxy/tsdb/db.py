@@ -1,4 +1,4 @@
-"""The one door: Writer (append, end, retention), Reader (one organization's samples), and what can go wrong."""
+"""The one door: Writer (append, seal, merge, retention), Reader (one organization's samples), what can go wrong."""
 
 from flyproxy.tsdb.faults import (
     StoreBusyError,

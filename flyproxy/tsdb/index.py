@@ -19,8 +19,8 @@ Rows = npt.NDArray[np.int64]
 
 VERDICTS_MAX = 256
 """Matchers whose verdicts on label values are kept."""
-VERDICT_VALUES_MAX = 100_000
-"""Distinct values kept per matcher; beyond it they start anew."""
+VERDICT_VALUES_MAX = 1_000_000
+"""Distinct values kept for all matchers together; beyond it the matchers that were not used for longest go."""
 
 
 class Verdicts:
@@ -28,24 +28,25 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Matcher, tuple[Callable[[str], bool], dict[str, bool]]] = OrderedDict()
+        self._values = 0
 
     def of(self, matcher: Matcher, values: Sequence[str]) -> list[bool]:
         """[values] Raises BadPatternError."""
         held = self._known.get(matcher)
         if held is None:
             held = self._known[matcher] = (matcher.predicate(), {})
-            if len(self._known) > VERDICTS_MAX:
-                self._known.popitem(last=False)
         self._known.move_to_end(matcher)
         accepts, known = held
-        if len(known) > VERDICT_VALUES_MAX:
-            known.clear()
+        before = len(known)
         verdicts = []
         for value in values:
             verdict = known.get(value)
             if verdict is None:
                 verdict = known[value] = accepts(value)
             verdicts.append(verdict)
+        self._values += len(known) - before
+        while len(self._known) > VERDICTS_MAX or self._values > VERDICT_VALUES_MAX:
+            self._values -= len(self._known.popitem(last=False)[1][1])
         return verdicts
 
 

@@ -4,15 +4,25 @@ WAL mode, so query workers read while telemetry writes; synchronous=FULL, so a t
 disk; incremental auto_vacuum, so what retention frees is given back in bounded steps.
 """
 
+import errno
+import fcntl
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
-from flyproxy.tsdb.faults import StoreError, StoreForeignError, StoreMissingError, translated
+from flyproxy.tsdb.faults import (
+    StoreBusyError,
+    StoreError,
+    StoreForeignError,
+    StoreMissingError,
+    StoreReadOnlyError,
+    translated,
+)
 
 APPLICATION_ID = 0x666C7970
 """Bytes 68-71 of the file: "flyp"."""
@@ -104,6 +114,26 @@ def open_readable(path: str) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def hold(path: str) -> IO[str]:
+    """The lock that keeps a second writer out; the kernel lets go of it when its holder dies."""
+    try:
+        held = open(path + ".lock", "a+")  # noqa: SIM115 (held for the writer's life)
+    except OSError as fault:
+        kind = StoreReadOnlyError if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else StoreError
+        raise kind(f"{path}.lock: {fault.strerror}; check that its directory exists and is ours") from fault
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as fault:
+        held.seek(0)
+        owner = held.read(32).strip() or "unknown"
+        held.close()
+        raise StoreBusyError(f"{path}: process {owner} already writes this store; stop it first") from fault
+    held.truncate(0)
+    held.write(f"{os.getpid()}\n")
+    held.flush()
+    return held
 
 
 def check_ours(connection: sqlite3.Connection, path: str, oldest: int = FORMAT_VERSION) -> None:

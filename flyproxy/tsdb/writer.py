@@ -1,20 +1,15 @@
 """Appending: one transaction a beat, on the disk when `append` returns."""
 
-import errno
-import fcntl
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import IO
 
 import numpy as np
 
 from flyproxy.series.samples import Batch
 from flyproxy.tsdb import schema
 from flyproxy.tsdb.compaction import SEAL_MS, Compaction, Sealed
-from flyproxy.tsdb.faults import StoreBusyError, StoreError, StoreReadOnlyError
 from flyproxy.tsdb.layout import (
     LIVE_MS,
     NEVER_MS,
@@ -45,7 +40,7 @@ class Writer:
         self._report = report
         self._lock = threading.RLock()
         with ExitStack() as on_failure:
-            self._held = on_failure.enter_context(_hold(path))
+            self._held = on_failure.enter_context(schema.hold(path))
             self._connection = on_failure.enter_context(closing(schema.open_writable(path)))
             with schema.translating(path, "opening it"):
                 (self._presence_version,) = self._connection.execute(
@@ -389,23 +384,3 @@ class Writer:
                 self._targets.pop(key, None)
             self._counted["appends_failed"] += 1
             raise
-
-
-def _hold(path: str) -> IO[str]:
-    """The lock that keeps a second writer out; the kernel lets go of it when its holder dies."""
-    try:
-        held = open(path + ".lock", "a+")  # noqa: SIM115 (held for the writer's life)
-    except OSError as fault:
-        kind = StoreReadOnlyError if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else StoreError
-        raise kind(f"{path}.lock: {fault.strerror}; check that its directory exists and is ours") from fault
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
-        held.seek(0)
-        owner = held.read(32).strip() or "unknown"
-        held.close()
-        raise StoreBusyError(f"{path}: process {owner} already writes this store; stop it first") from fault
-    held.truncate(0)
-    held.write(f"{os.getpid()}\n")
-    held.flush()
-    return held

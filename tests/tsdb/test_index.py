@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from flyproxy.series.labels import Labels, label_value, labels_from
 from flyproxy.series.matchers import BadPatternError, Matcher, MatchOp
+from flyproxy.tsdb import index as module
 from flyproxy.tsdb.index import FrameIndex, Verdicts
 from flyproxy.tsdb.layout import decode_layout, encode_layout
 
@@ -58,6 +59,15 @@ def test_a_pattern_is_asked_once_per_distinct_value() -> None:
     assert index.match([matcher], verdicts).size == 50
     _accepts, known = verdicts._known[matcher]
     assert known == {"": False, "x": True}
+
+
+def test_verdicts_of_all_patterns_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "VERDICT_VALUES_MAX", 10)
+    verdicts = Verdicts()
+    patterns = [Matcher("app", MatchOp.MATCH, f"x.*{number}") for number in range(5)]
+    for pattern in patterns:
+        assert verdicts.of(pattern, ["x0", "x1", "x2", "x3"]).count(True) == (pattern.value < "x.*4")
+    assert list(verdicts._known) == patterns[-2:]
 
 
 def test_a_bad_pattern_is_the_senders_fault() -> None:
