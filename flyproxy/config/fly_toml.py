@@ -119,7 +119,7 @@ class _Reading:
 
     def _top_keys(self) -> None:
         """Fly's file has sections of many tools; only what looks like one of ours is worth a word."""
-        ours = [key for key, fate in fly_keys.TOP.items() if fate is not fly_keys.IGNORED]
+        ours = [key for key, fate in fly_keys.TOP.items() if fate is not fly_keys.IGNORED and key != "metric"]
         services = ["http_service", "services"]
         if set(services) & set(self._tree):
             services = []  # else a slip of the pen here would close every door at a reload

@@ -32,8 +32,8 @@ SEAL_MS = 2 * 3600 * 1000
 """How much of a frame's time one chunk holds, when it is not bounded otherwise."""
 SEAL_COLUMNS_MAX = 1024
 """Rows of the log in one chunk (newborns' zeros can add columns)."""
-SEAL_SAMPLES_MAX = 3_000_000
-"""Samples decoded and encoded in one step, 8 bytes each; one chain of a very wide frame may have more."""
+SEAL_SAMPLES_MAX = 6_000_000
+"""Samples decoded and encoded in one step, 8 bytes each, 0.7 s; one chain of a very wide frame may have more."""
 FRAMES_PER_CALL = 256
 """Frames with rows in the log that are looked at in one step."""
 STRETCHES_KEPT = 10
