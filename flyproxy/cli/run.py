@@ -11,6 +11,7 @@ import click
 from flyproxy import __version__
 from flyproxy.config.faults import FAULTS_SHOWN_MAX, render_line
 from flyproxy.config.load import Loaded, from_flags, load_file
+from flyproxy.config.quantities import written_seconds
 from flyproxy.config.resolve import resolve
 from flyproxy.config.resolved import Resolved
 from flyproxy.errors import FlyproxyError
@@ -123,7 +124,7 @@ def announce(resolved: Resolved) -> None:
     lines.append(f"  {'metrics':10} {base}/metrics")
     organization = telemetry.organizations[0] if telemetry.organizations else "personal"
     lines.append(f"  {'prometheus':10} {base}/prometheus/{organization}  (a token: flyproxy auth token)")
-    lines.append(f"  {'store':10} {telemetry.data_dir}  ({telemetry.retention_s / 86400:g} days)   ^C stops")
+    lines.append(f"  {'store':10} {telemetry.data_dir}  (keeps {written_seconds(telemetry.retention_s)})   ^C stops")
     click.echo("\n".join(lines), err=True)
 
 

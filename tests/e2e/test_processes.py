@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import time
 from typing import Any
 
@@ -201,7 +202,9 @@ async def test_two_front_doors_do_not_share_a_data_directory(
 
 async def test_a_taken_port_is_named(toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any) -> None:
     config = configuration(toolbox, scripted_app.port)
-    config["listeners"][0]["bind"] = f"127.0.0.1:{scripted_app.port}"
-    door = await asyncio.to_thread(lambda: start_front_door(config, wait=False))
-    assert await asyncio.to_thread(door.process.wait, 10) == 1
-    assert f"cannot listen on 127.0.0.1:{scripted_app.port}" in door.log.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:{1}".format(*taken.getsockname())
+        config["listeners"][0]["bind"] = address
+        door = await asyncio.to_thread(lambda: start_front_door(config, wait=False))
+        assert await asyncio.to_thread(door.process.wait, 10) == 1
+    assert f"cannot listen on {address}" in door.log.read_text()
