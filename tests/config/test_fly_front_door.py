@@ -121,3 +121,41 @@ def test_what_the_file_says_of_metrics_and_limits_holds(machine: Machine) -> Non
 
 def test_a_variable_sets_what_a_fly_toml_has_no_key_for(door: Make) -> None:
     assert door(environ={"FLYPROXY_TELEMETRY_RETENTION": "2d"}).telemetry.retention_s == 2 * 86_400
+
+
+def test_what_tls_would_carry_is_carried_without_it(door: Make) -> None:
+    assert doors(door(services("{port = 8443, handlers = ['tls', 'http']}"))) == [(8443, True, None)]
+    assert doors(door(services("{port = 9443, handlers = ['tls']}"))) == [(9443, False, "hello")]
+    assert doors(door(services("{port = 5432, handlers = ['pg_tls']}"))) == [(5432, False, "hello")]
+
+
+def test_a_port_for_superusers_only_is_a_door_ten_thousand_higher(door: Make) -> None:
+    text = services("{port = 22}", "{port = 443}", "{start_port = 1023, end_port = 1024}", "{port = 80}")
+    assert [port for port, _, _ in doors(door(text))] == [10022, 10443, 11023, 1024, 10080]
+    assert doors(door(services("{port = 81, handlers = ['http']}"))) == [(10081, True, None)]
+
+
+def test_an_app_that_only_has_metrics_gets_no_door_and_is_scraped(door: Make) -> None:
+    resolved = door("app = 'queue'\n[processes]\nmail = ''\nbill = ''\n[metrics]\nport = 9091\nprocesses = ['bill']\n")
+    (app,) = resolved.edge.apps
+    assert resolved.edge.listeners == ()
+    assert app.metrics == (MetricsEndpoint(9091, "/metrics", processes=("bill",)),)
+    assert (app.instances[0].port, app.instances[0].process) == (9091, "bill")
+    assert len(door(overrides={"listeners": [{"bind": "127.0.0.1:9000"}]}).edge.listeners) == 1
+
+
+def test_the_instance_is_the_public_services(door: Make) -> None:
+    text = "[[services]]\ninternal_port = 9999\n[[services]]\ninternal_port = 3000\nports = [{port = 5000}]\n"
+    resolved = door(text)
+    assert resolved.edge.apps[0].instances[0].port == 3000
+    assert doors(resolved) == [(5000, False, "app")]
+
+
+def test_a_soft_limit_above_the_hard_one_bends(door: Make) -> None:
+    limits = "[http_service.concurrency]\nsoft_limit = 30\nhard_limit = 25\n"
+    assert door(f"{TEXT}{limits}").edge.apps[0].concurrency == Concurrency("connections", 25, 25)
+
+
+def test_a_metrics_path_without_its_slash_gets_one(door: Make) -> None:
+    app = door(f"{TEXT}[metrics]\nport = 9091\npath = 'metrics/prometheus'\n").edge.apps[0]
+    assert app.metrics == (MetricsEndpoint(9091, "/metrics/prometheus"),)

@@ -42,3 +42,25 @@ def test_the_same_configuration_makes_the_same_targets() -> None:
 
 def test_no_apps_no_targets() -> None:
     assert static_generation(1, resolved(b"")).targets == ()
+
+
+def test_an_endpoint_of_process_groups_is_only_on_their_instances() -> None:
+    text = b"""
+apps:
+  - name: hello
+    metrics: [{port: 9091, processes: [web]}, {port: 9092, processes: [worker, cron]}, {port: 9093}]
+    instances:
+      - {address: "127.0.0.1:1", process: web}
+      - {address: "127.0.0.2:2", process: worker}
+      - {address: "127.0.0.3:3", process: cron}
+      - {address: "127.0.0.4:4", process: shell}
+"""
+    assert [target.address for target in static_generation(1, resolved(text)).targets] == [
+        "127.0.0.1:9091",
+        "127.0.0.1:9093",
+        "127.0.0.2:9092",
+        "127.0.0.2:9093",
+        "127.0.0.3:9092",
+        "127.0.0.3:9093",
+        "127.0.0.4:9093",
+    ]

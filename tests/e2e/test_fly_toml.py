@@ -205,3 +205,25 @@ def test_what_is_not_done_is_said_at_the_start_and_at_each_reload(running: Runni
     running.reload()
     eventually(lambda: "did you mean 'internal_port'?" in running.log.read_text(), what="the reload is refused")
     assert running.get(running.ports["http"], "/still") == b"hello from /still"
+
+
+def test_an_app_without_services_is_only_scraped_until_it_gets_one(running: Running, toolbox: dict[str, Any]) -> None:
+    eventually = toolbox["eventually"]
+
+    def refused() -> bool:
+        try:
+            running.get(running.ports["http"], "/")
+        except OSError:
+            return True
+        return False
+
+    running.file.write_text(f'app = "fly-hello"\n[metrics]\nport = {running.ports["metrics"]}\npath = "other"\n')
+    running.reload()
+    eventually(refused, what="the doors are closed")
+    (mails,) = eventually(lambda: running.vector("mails_total"), what="the worker's page is scraped")
+    assert mails["value"][1] == "7"
+    assert "only metrics are scraped" in running.log.read_text()
+
+    running.write("metrics")
+    running.reload()
+    eventually(lambda: not refused(), what="the doors are open again")
