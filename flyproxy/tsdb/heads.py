@@ -10,6 +10,7 @@ from flyproxy.tsdb.blocks import Blocks
 from flyproxy.tsdb.frames import StoredFrame
 from flyproxy.tsdb.head import Head
 from flyproxy.tsdb.index import Rows
+from flyproxy.tsdb.layout import LIVE_MS
 from flyproxy.tsdb.replay import Replay
 
 HEAD_BYTES = 512 << 20
@@ -63,6 +64,20 @@ class Heads:
             self._series -= frame.index.count
         frame.forget_head()
         self._owners.pop(frame.id, None)
+
+    def forget_before(self, frame: StoredFrame, timestamp_ms: int) -> None:
+        """What is older is in chunks now, where it costs no memory, or is gone."""
+        head = frame.head
+        if head is None or head.from_ms >= timestamp_ms:
+            return
+        kept = head.span(timestamp_ms, LIVE_MS)
+        if kept.start == kept.stop:
+            self.drop(frame)
+            return
+        self._bytes -= head.bytes
+        head.keep_newest(kept.stop - kept.start)
+        head.from_ms = timestamp_ms
+        self._bytes += head.bytes
 
     def keep_within(self) -> None:
         """After rows were appended or blocks decoded: cut both back to the budget."""

@@ -272,6 +272,7 @@ class Reader:
             stored = self._frames[frame]
             stored.first_ms = min(stored.first_ms, stored.chunks[0].first_ms)
             stored.last_ms = max(stored.last_ms, stored.sealed_ms)
+            self._heads.forget_before(stored, stored.sealed_ms + 1)
         self._sealed.clear()
 
     def _is_far_behind(self) -> bool:
@@ -327,6 +328,8 @@ class Reader:
                     self._blocks.forget(chunk.id)
             stored.chunks = [chunk for chunk in stored.chunks if chunk.id in left]
         self._read_bounds(self._frames.values())
+        for stored in self._frames.values():
+            self._heads.forget_before(stored, stored.first_ms)
 
 
 class OrganizationView:

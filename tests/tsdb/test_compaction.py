@@ -260,3 +260,29 @@ def test_a_sealed_store_takes_less_room_and_gives_it_to_the_next_rows(
             seal_all(writer, beat * BEAT_MS, 50 * BEAT_MS)
     assert writer.statistics()["file_bytes"] < 1.5 * before
     assert os.path.getsize(store_path) < 1.5 * before
+
+
+def test_a_reader_that_stays_open_does_not_keep_decoded_what_was_sealed_or_deleted(
+    filled: Callable[..., Writer],
+    open_reader: OpenReader,
+    layout: MakeLayout,
+    batch: MakeBatch,
+    seal_all: SealAll,
+) -> None:
+    writer = filled(20)
+    reader = open_reader()
+    held = []
+    both = layout("a", "b")
+    for beat in range(20, 2000):
+        writer.append([batch(beat * BEAT_MS, both, [beat, beat / 8])])
+        if beat % 20 == 0:
+            seal_all(writer, beat * BEAT_MS, 40 * BEAT_MS)
+            while writer.delete_before((beat - 100) * BEAT_MS):
+                pass
+            reader.refresh()
+            reader.organization("personal").select((), (beat - 10) * BEAT_MS, beat * BEAT_MS)
+            held.append(reader.statistics()["head_bytes"])
+    assert max(held[60:]) <= max(held[:20])
+    reader.refresh()
+    times = times_of(reader)
+    assert times == list(range(times[0], 2000 * BEAT_MS, BEAT_MS))
