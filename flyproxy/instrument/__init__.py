@@ -8,6 +8,9 @@ own_metrics what a process counts about itself, by the catalog's names
 base        the counts of workers that are gone
 rows        one organization's series, and how their values follow from cells
 snapshot    all workers' cells summed into one batch per organization
+procfs      what the files of /proc say, as readings
+host_reader reads this machine, and never waits long for it
+instance_metrics  the machine's readings as series of every instance on it
 process_metrics   process_* of every process, read from the outside
 collector   our families for any prometheus_client registry
 

@@ -306,9 +306,7 @@ _TELEMETRY = (
         (),
     ),
     Family("flyproxy_store_bytes", "gauge", "Size of the store on disk.", (), unit="bytes"),
-    Family(
-        "flyproxy_store_free_bytes", "gauge", "Part of flyproxy_store_bytes that is free to use.", (), unit="bytes"
-    ),
+    Family("flyproxy_store_free_bytes", "gauge", "Part of flyproxy_store_bytes that is free to use.", (), unit="bytes"),
     Family("flyproxy_store_log_rows", "gauge", "Rows in the store's log that are not sealed yet, at most.", ()),
     Family("flyproxy_store_chunks", "gauge", "Chunks in the store.", ()),
     Family("flyproxy_store_frames", "gauge", "Frames in the store.", ()),

@@ -40,6 +40,7 @@ NO_FILE = -1
 _HEADER = struct.Struct("<8sIIIiqQQQQQ16s")
 _PUBLISHED_OFFSET = 128
 _PUBLISHED_BYTES = 16
+_FINAL_OFFSET = 144
 _RECORD = struct.Struct("<IIQII")
 _CHECKED = struct.Struct("<QII")
 _RESERVE_STEP = 64 << 10
@@ -144,6 +145,12 @@ class Segment:
         """Cells that belong to a record."""
         return self._published[1]
 
+    @property
+    def fullness(self) -> float:
+        """How much of the cells or of the records is used, whichever is more: 0 to 1."""
+        records_used: int = self._published[0]
+        return float(max(records_used / self.records_capacity, self.used / self.capacity))
+
     def append(self, families: Sequence[Family], organization: str, labels: dict[str, str]) -> int | None:
         """A new record for these families' cells, all 0; the index of its first cell, or None when it does not
         fit any more (or the file system is full)."""
@@ -180,6 +187,11 @@ class Segment:
         os.posix_fallocate(self._file, reserved, size)
         return reserved + size
 
+    def finish(self) -> None:
+        """Close it for good: its writer goes on in another segment, and a reader may fold this one away."""
+        struct.pack_into("<q", self._view, _FINAL_OFFSET, 1)
+        self.close()
+
     def close(self) -> None:
         """Let go of the memory; the file stays for the readers."""
         self.cells.release()
@@ -188,6 +200,7 @@ class Segment:
         self._memory.close()
         if self._file != NO_FILE:
             os.close(self._file)
+            self._file = NO_FILE
 
 
 def _new_header(worker: int | None, process: str, cells_max: int, records_bytes_max: int) -> tuple[bytes, int]:
@@ -244,6 +257,12 @@ class SegmentReader:
     def used(self) -> int:
         """Cells published so far."""
         return min(self._published()[1], self.capacity)
+
+    @property
+    def final(self) -> bool:
+        """Whether its writer has gone on in another segment."""
+        final: int = struct.unpack_from("<q", self._memory, _FINAL_OFFSET)[0]
+        return final == 1
 
     def _published(self) -> tuple[int, int]:
         records_used, cells_used = struct.unpack_from("<qq", self._memory, _PUBLISHED_OFFSET)

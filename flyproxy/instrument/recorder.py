@@ -11,6 +11,8 @@ One thread owns a recorder. An edge worker imports this file: no numpy here.
 
 from bisect import bisect_left
 from collections.abc import Callable
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from flyproxy.instrument.allotment import UNPLACED, Allotment
 from flyproxy.instrument.catalog import BUCKETS, FAMILIES, PROXY_DEVICE, Family
@@ -44,13 +46,18 @@ _PLACE = _COUNTED
 _CHANGED = _COUNTED + 1
 _NONE, _SEVERAL = -1, -2
 
+_Key = TypeVar("_Key")
+_Kind = TypeVar("_Kind", "EdgeRecorder", "InstanceRecorder")
+
 STATUS_MIN, STATUS_MAX = 100, 599
+FULL_ENOUGH = 0.5
+"""Of a segment: where leaving it for a fresh one is worth the move, if most of it is of no use any more."""
 
 
 class _Child:
     """One label set's recorder: its histograms by status, and whether it waits to be folded."""
 
-    __slots__ = ("_dirty", "_labels", "_organization", "_recorder", "_status_family", "_statuses")
+    __slots__ = ("__weakref__", "_dirty", "_labels", "_organization", "_recorder", "_status_family", "_statuses")
 
     def __init__(
         self, recorder: "Recorder", organization: str, labels: dict[str, str], status_family: tuple[Family]
@@ -359,10 +366,17 @@ class Recorder:
         """Cells for a label set (children call this)."""
         return self._allotment.place(families, organization, labels)
 
+    def mostly_gone(self, instances: int) -> bool:
+        """Whether a fresh segment is worth the move, when this many instances are still served."""
+        return self.segment.fullness > FULL_ENOUGH and len(self._instances) > 2 * instances
+
     def rotate(self, segment: Segment) -> None:
         """Go on in a fresh segment, so that label sets nobody uses any more end with the old one: the old segment
-        is final when this returns, and may be retired. Children stay the same objects."""
+        is final when this returns, and may be retired. Children stay the same objects; those that nobody but the
+        recorder holds are forgotten, as the new segment knows nothing of them."""
         self.fold()
+        _busy = [instance for instance in self._instances.values() if instance.in_flight]
+        self._edges, self._instances = _held_elsewhere(self._edges), _held_elsewhere(self._instances)
         old = self._cells
         self._allotment.rest()
         self._allotment = Allotment(segment)
@@ -373,3 +387,10 @@ class Recorder:
         for instance in self._instances.values():
             instance.move(old)
         self.fold()
+
+
+def _held_elsewhere(children: dict[_Key, _Kind]) -> dict[_Key, _Kind]:
+    """Empties the dictionary; those of its children that are still there."""
+    weakly = WeakValueDictionary(children)
+    children.clear()
+    return dict(weakly)

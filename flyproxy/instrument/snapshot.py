@@ -189,6 +189,7 @@ class Snapshot:
         for source in self._segments.values():
             assert source.reader is not None
             self._admit(source, source.reader.new_records())
+        self._retire_final()
         if self._own is not None:
             statistics = self.statistics()
             self._own.set("flyproxy_segments", statistics["segments"])
@@ -224,6 +225,13 @@ class Snapshot:
                     self.retire(path)
                 except CellsError:
                     return  # no room for a base now: it goes on counting, and is retired when asked for again
+
+    def _retire_final(self) -> None:
+        """Segments whose writer has gone on in another one."""
+        for path, source in list(self._segments.items()):
+            if source.reader is not None and source.reader.final:
+                with contextlib.suppress(CellsError):  # no room for a base now: it goes on counting until there is
+                    self.retire(path)
 
     def _forget(self, path: str, reader: SegmentReader) -> None:
         self._segments.pop(path, None)

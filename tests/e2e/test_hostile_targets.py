@@ -133,5 +133,7 @@ async def test_all_are_held_and_good_targets_miss_nothing(
                 assert {float(sample["value"][1]) for sample in data["result"]} == expected, (name, question)
 
         growth_kib = memory_kib(telemetry, "VmHWM") - before_kib
+        lag = await asyncio.to_thread(door.exposed_sum, "flyproxy_event_loop_lag_seconds_bucket", "process", "le")
+        print({le: count for (process, le), count in lag.items() if process.startswith("telemetry")})
         print(f"telemetry: {before_kib} KiB at first, at most {growth_kib} KiB more")
         assert growth_kib < GROWTH_KIB_MAX

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 EDGE = ("app", "region", "host", "proxy_id")
 APP = ("app", "region", "host", "instance", "proxy_id")
+INSTANCE = ("app", "region", "host", "instance")
 
 FLY = {
     "fly_edge_http_responses_count": ("counter", (*EDGE, "status")),
@@ -30,7 +31,41 @@ FLY = {
     "fly_instance_up": ("gauge", ("app", "region", "host", "instance")),
     "fly_instance_net_recv_bytes": ("counter", ("app", "region", "host", "instance", "device")),
     "fly_instance_net_sent_bytes": ("counter", ("app", "region", "host", "instance", "device")),
-}
+    **{
+        f"fly_instance_memory_{name}": ("gauge", INSTANCE)
+        for name in (
+            "mem_total", "mem_free", "mem_available", "buffers", "cached", "swap_cached", "active", "inactive",
+            "swap_total", "swap_free", "dirty", "writeback", "slab", "shmem", "vmalloc_total", "vmalloc_used",
+            "vmalloc_chunk",
+        )
+    },
+    "fly_instance_memory_pressure_some": ("gauge", (*INSTANCE, "pressure_duration")),
+    "fly_instance_memory_pressure_full": ("gauge", (*INSTANCE, "pressure_duration")),
+    "fly_instance_load_average": ("gauge", (*INSTANCE, "minutes")),
+    "fly_instance_cpu": ("counter", (*INSTANCE, "cpu_id", "mode")),
+    **{
+        f"fly_instance_disk_{name}": ("counter", (*INSTANCE, "device"))
+        for name in (
+            "reads_completed", "reads_merged", "sectors_read", "time_reading", "writes_completed", "writes_merged",
+            "sectors_written", "time_writing", "time_io", "time_io_weighted",
+        )
+    },
+    "fly_instance_disk_io_in_progress": ("gauge", (*INSTANCE, "device")),
+    **{
+        f"fly_instance_net_{name}": ("counter", (*INSTANCE, "device"))
+        for name in (
+            "recv_packets", "recv_errs", "recv_drop", "recv_fifo", "recv_frame", "recv_compressed", "recv_multicast",
+            "sent_packets", "sent_errs", "sent_drop", "sent_fifo", "sent_colls", "sent_carrier", "sent_compressed",
+        )
+    },
+    "fly_instance_filefd_allocated": ("gauge", INSTANCE),
+    "fly_instance_filefd_maximum": ("gauge", INSTANCE),
+    **{
+        f"fly_instance_filesystem_{name}": ("gauge", (*INSTANCE, "mount"))
+        for name in ("blocks", "block_size", "blocks_free", "blocks_avail")
+    },
+    "fly_instance_uptime_seconds": ("gauge", INSTANCE),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "kind", "labels"), [(name, *rest) for name, rest in FLY.items()])

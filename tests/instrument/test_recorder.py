@@ -212,3 +212,30 @@ def test_rotation_goes_on_from_zero_in_a_fresh_segment_and_moves_the_gauges(make
     assert not any(
         dict(record.labels).get("app") == "idle" for record in SegmentReader(recorder.segment.path).new_records()
     )
+
+
+def test_rotation_forgets_who_is_held_by_nobody_and_who_comes_back_counts_on_from_there(
+    make_worker: MakeWorker,
+) -> None:
+    recorder = make_worker(cells_max=200)
+    kept = instance_of(recorder)
+    for number in range(3):
+        recorder.instance("gone", "personal", "ord", "2bc3", f"gone-{number}").transferred(1, 1)
+    assert recorder.segment.fullness > 0.5
+    assert recorder.mostly_gone(1)
+    assert not recorder.mostly_gone(2), "half of four is not most"
+    recorder.rotate(Segment.create(recorder.segment.path.replace("edge-0", "edge-0-b"), 0))
+    assert recorder.segment.fullness < 0.5
+    assert not recorder.mostly_gone(0)
+    assert instance_of(recorder) is kept
+    recorder.instance("gone", "personal", "ord", "2bc3", "gone-0").transferred(7, 8)
+    recorder.fold()
+    assert cells_of(recorder)["fly_instance_net_recv_bytes{}"] == [7]
+    recorder.segment.close()
+
+
+def test_a_small_or_well_used_segment_is_not_left(make_worker: MakeWorker) -> None:
+    recorder = make_worker()
+    for number in range(10):
+        recorder.instance("gone", "personal", "ord", "2bc3", f"gone-{number}")
+    assert not recorder.mostly_gone(1)

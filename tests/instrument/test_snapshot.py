@@ -1,5 +1,6 @@
 """All segments in one batch per organization; counters never go back, and what is gone ends once."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,6 +231,45 @@ def test_a_rotated_segment_is_counted_once(snapshot: Snapshot, make_worker: Make
         batch = batch_of(snapshot)
         assert value(batch, "fly_edge_http_responses_count") == 2
         assert value(batch, "fly_app_concurrency") == 1
+    recorder.segment.close()
+
+
+def test_a_final_segment_is_folded_away_with_what_does_not_exist_any_more(
+    snapshot: Snapshot, make_worker: MakeWorker, run_dir: Path
+) -> None:
+    recorder = make_worker()
+    edge_of(recorder).response(200, MS, 1, 1)
+    edge_of(recorder, "bye").response(200, MS, 1, 1)
+    snapshot.keep({"hello"}, {"3d8d9e27b24e89"})
+    old = recorder.segment
+    recorder.rotate(Segment.create(str(run_dir / "edge-0.1.cells"), 0))
+    assert os.path.exists(old.path)
+    old.finish()
+    edge_of(recorder).response(200, MS, 1, 1)
+    recorder.fold()
+    assert value(batch_of(snapshot), "fly_edge_http_responses_count") == 2
+    assert not os.path.exists(old.path)
+    assert value(batch_of(snapshot), "fly_edge_http_responses_count") == 2
+    snapshot.keep({"hello", "bye"}, {"3d8d9e27b24e89"})
+    names = {label_value(series, "app") for series in batch_of(snapshot).layout.series}
+    assert "bye" not in names
+    recorder.segment.close()
+
+
+def test_a_final_segment_goes_on_counting_while_there_is_no_room_for_a_base(
+    snapshot: Snapshot, make_worker: MakeWorker, run_dir: Path
+) -> None:
+    recorder = make_worker()
+    edge_of(recorder).response(200, MS, 1, 1)
+    old = recorder.segment
+    recorder.rotate(Segment.create(str(run_dir / "edge-0.1.cells"), 0))
+    old.finish()
+    (run_dir / "base.json.new").mkdir()
+    assert value(batch_of(snapshot), "fly_edge_http_responses_count") == 1
+    assert os.path.exists(old.path)
+    (run_dir / "base.json.new").rmdir()
+    assert value(batch_of(snapshot), "fly_edge_http_responses_count") == 1
+    assert not os.path.exists(old.path)
     recorder.segment.close()
 
 
