@@ -1,8 +1,13 @@
 """What all tests share: the rule about outside programs, and that in CI nothing skips."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,3 +29,15 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     if skipped and os.environ.get("FLYPROXY_NO_SKIPS") == "1":
         print(f"\n{len(skipped)} skipped, and FLYPROXY_NO_SKIPS=1 forbids it")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def hostile_targets() -> Iterator[dict[str, dict[str, Any]]]:
+    """Scrape targets that do their worst, each on a port of its own: {name: {port, https, up, reason, large, slow}}."""
+    program = Path(__file__).parent / "targets" / "hostile.py"
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        try:
+            yield json.loads(running.stdout.readline())
+        finally:
+            running.kill()

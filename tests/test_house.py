@@ -32,6 +32,9 @@ PURE_ROOMS = {"series", "promql", "http1"}
 PURE_FILES = {
     "edge/router.py", "edge/balancer.py", "edge/forwarding.py", "edge/pool.py",
     "config/models.py", "config/resolved.py", "config/regions.py",
+    "scrape/births.py", "scrape/cohorts.py", "scrape/labelling.py", "scrape/unpack.py",
+    "tsdb/chunk.py", "tsdb/chunk_block.py", "tsdb/chunk_order.py", "tsdb/chunk_rows.py", "tsdb/layout.py",
+    "tsdb/log.py", "tsdb/target.py", "instrument/procfs.py",
 }  # fmt: skip
 IMPURE_MODULES = {"asyncio", "socket", "ssl", "threading", "time", "selectors", "uvloop", "aiohttp"}
 NEVER_IN_AN_EDGE_WORKER = {"numpy", "pydantic", "aiohttp", "click"}

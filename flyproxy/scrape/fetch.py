@@ -1,149 +1,126 @@
-"""One page over HTTP, within its bounds; every way it can fail has a sentence for `targets`."""
+"""One page over HTTP, within its bounds. Every way it can fail is a FetchError with a sentence for `targets`."""
 
 import asyncio
-import errno
-import os
-import zlib
+import ssl
 from dataclasses import dataclass
-from http import HTTPStatus
+from types import SimpleNamespace
 
 import aiohttp
 
-from flyproxy.errors import FlyproxyError
+from flyproxy import __version__
+from flyproxy.scrape.connection import BoundedConnector
+from flyproxy.scrape.faults import FetchError, client_fault, quoted, status_fault, timeout_fault
+from flyproxy.scrape.large_pages import Place
+from flyproxy.scrape.unpack import SMALL_BYTES, Unpacker
 
 ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.7,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
-BODY_BYTES_MAX = 16 * 1024 * 1024
-"""Of one page, decompressed and as it came: Fly's own cap."""
-GZIP_MEMBERS_MAX = 1024
-"""Of one page. An empty member is 20 bytes, and unpacks to nothing that could be counted."""
-CHUNK_BYTES = 64 * 1024
-"""Decompressed at once: a gzip bomb is noticed this far beyond the bound."""
-
-
-class FetchError(FlyproxyError):
-    """No page. `limit` names the bound when one was reached."""
-
-    def __init__(self, message: str, limit: str = "") -> None:
-        super().__init__(message)
-        self.limit = limit
+CONNECT_SHARE = 0.5
+"""Of a scrape's timeout, for the connection, TLS included."""
+KEEPALIVE_S = 90.0
+HEADER_BYTES_MAX = 16 * 1024
+"""One header line of an answer."""
+HEADERS_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A page as it came, decompressed."""
 
-    body: bytes
+    body: bytes | bytearray | memoryview
     openmetrics: bool
 
 
-async def fetch(session: aiohttp.ClientSession, url: str, timeout_s: float, body_bytes_max: int) -> Fetched:
-    """The page at `url`. Redirects are not followed: an app must not send us elsewhere. Raises FetchError."""
+def open_session() -> aiohttp.ClientSession:
+    """The client of all scrapes: no cookies, no proxy of the environment, and certificates are not verified, since
+    a target is an address and not a name (docs/decisions/0005)."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    return aiohttp.ClientSession(
+        headers={"User-Agent": f"flyproxy/{__version__}"},
+        connector=BoundedConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=tls),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+        trust_env=False,
+        max_field_size=HEADER_BYTES_MAX,
+        max_headers=HEADERS_MAX,
+        trace_configs=[_noting_connections()],
+    )
+
+
+async def fetch(
+    session: aiohttp.ClientSession, url: str, timeout_s: float, body_bytes_max: int, place: Place
+) -> Fetched:
+    """The page at `url`; a large one holds `place` on return, and may hold it when this raises.
+
+    Redirects are not followed: an app must not send us elsewhere. Raises FetchError."""
     headers = {
         "Accept": ACCEPT,
         "Accept-Encoding": "gzip",
         "X-Prometheus-Scrape-Timeout-Seconds": f"{timeout_s:g}",
     }
+    tls = url.startswith("https:")
+    unpacker = Unpacker(body_bytes_max)
+    progress = SimpleNamespace(connected=False)
+    connect = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s * CONNECT_SHARE)
     try:
-        async with asyncio.timeout(timeout_s), session.get(url, headers=headers, allow_redirects=False) as response:
-            _check_status(response)
-            openmetrics = _is_openmetrics(response.headers.get("Content-Type", ""))
-            return Fetched(await _body(response, body_bytes_max), openmetrics)
+        async with asyncio.timeout(timeout_s) as deadline:
+            try:
+                async with session.get(
+                    url, headers=headers, allow_redirects=False, timeout=connect, trace_request_ctx=progress
+                ) as response:
+                    openmetrics = _check_head(response, unpacker)
+                    await _collect(response, unpacker, deadline, timeout_s, place)
+                    return Fetched(unpacker.whole(), openmetrics)
+            finally:
+                place.fetched()
+    except aiohttp.ConnectionTimeoutError:
+        raise timeout_fault(False, 0, timeout_s * CONNECT_SHARE) from None
     except TimeoutError:
-        raise FetchError(f"no complete answer within {timeout_s:g} s", "scrape_timeout") from None
-    except aiohttp.ClientConnectorError as fault:
-        raise FetchError(_connect_sentence(fault)) from None
-    except aiohttp.ServerDisconnectedError:
-        raise FetchError("the connection was closed without an answer") from None
-    except aiohttp.ClientPayloadError:
-        raise FetchError("the connection was closed in the middle of the answer") from None
-    except aiohttp.ClientOSError as fault:
-        raise FetchError((fault.strerror or "the connection broke").lower()) from None
-    except (aiohttp.ClientError, ValueError) as fault:
-        raise FetchError(f"not an HTTP answer: {type(fault).__name__}") from None
-    except OSError as fault:
-        raise FetchError((fault.strerror or str(fault)).lower()) from None
+        if place.hurried:
+            raise FetchError(
+                f"a page of more than {SMALL_BYTES} bytes came too slowly while other large pages waited",
+                "scrape_large_pages",
+            ) from None
+        raise timeout_fault(progress.connected, unpacker.received, timeout_s) from None
+    except (aiohttp.ClientError, OSError, ValueError) as fault:
+        raise client_fault(fault, tls) from None
 
 
-def _check_status(response: aiohttp.ClientResponse) -> None:
-    if response.status == HTTPStatus.OK:
-        return
-    if 300 <= response.status < 400:
-        raise FetchError(f"HTTP status {response.status}: redirects are not followed")
-    try:
-        words = f" {HTTPStatus(response.status).phrase}"
-    except ValueError:
-        words = ""
-    raise FetchError(f"HTTP status {response.status}{words}")
+def _check_head(response: aiohttp.ClientResponse, unpacker: Unpacker) -> bool:
+    """Whether the page is OpenMetrics. Raises FetchError for what cannot be a page."""
+    if response.status != 200:
+        raise status_fault(response)
+    coding = ",".join(response.headers.getall("Content-Encoding", ())).strip().lower()
+    if coding in ("gzip", "x-gzip"):
+        unpacker.expect_gzip()
+    elif coding not in ("identity", ""):
+        raise FetchError(f"content coding {quoted(coding)} was not asked for (only gzip is read)")
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind not in ("", "text/plain", "application/openmetrics-text"):
+        raise FetchError(f"content type {quoted(kind)} is no format of metrics")
+    return kind == "application/openmetrics-text"
 
 
-def _is_openmetrics(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/openmetrics-text":
-        return True
-    if kind in ("", "text/plain"):
-        return False
-    raise FetchError(f"content type {kind[:64]!r} is no format of metrics")
-
-
-async def _body(response: aiohttp.ClientResponse, body_bytes_max: int) -> bytes:
-    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding not in ("identity", "", "gzip", "x-gzip"):
-        raise FetchError(f"content coding {coding[:64]!r} was not asked for")
-    unpack = _Unpacker(body_bytes_max, gzip=coding.endswith("gzip"))
+async def _collect(
+    response: aiohttp.ClientResponse, unpacker: Unpacker, deadline: asyncio.Timeout, timeout_s: float, place: Place
+) -> None:
     async for chunk in response.content.iter_any():
-        unpack.feed(chunk)
-    return unpack.whole()
+        for _ in unpacker.feed(chunk):
+            if unpacker.size > SMALL_BYTES:
+                await place.take(deadline, timeout_s)
+            await asyncio.sleep(0)  # a bomb unpacks to the bound in one go otherwise, and the loop stands still
 
 
-class _Unpacker:
-    """Collects a body up to a bound that counts what it is unpacked to."""
+def _noting_connections() -> aiohttp.TraceConfig:
+    """Tells `trace_request_ctx.connected` once there is a connection."""
 
-    def __init__(self, body_bytes_max: int, *, gzip: bool) -> None:
-        self._left = body_bytes_max
-        self._raw_left = body_bytes_max
-        self._members_left = GZIP_MEMBERS_MAX
-        self._max = body_bytes_max
-        self._body = bytearray()
-        self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzip else None
+    async def note(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        if isinstance(context.trace_request_ctx, SimpleNamespace):
+            context.trace_request_ctx.connected = True
 
-    def feed(self, chunk: bytes) -> None:
-        if self._gzip is None:
-            self._take(chunk)
-            return
-        self._raw_left -= len(chunk)
-        if self._raw_left < 0:
-            raise self._too_large()
-        try:
-            while chunk:
-                if self._gzip.eof:  # another member follows (RFC 1952 2.2)
-                    self._members_left -= 1
-                    if self._members_left <= 0:
-                        raise FetchError(f"more than {GZIP_MEMBERS_MAX} gzip members", "scrape_body_bytes")
-                    self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
-                self._take(self._gzip.decompress(chunk, CHUNK_BYTES))
-                chunk = self._gzip.unconsumed_tail or self._gzip.unused_data
-        except zlib.error:
-            raise FetchError("the body is not gzip, as it says it is") from None
-
-    def whole(self) -> bytes:
-        if self._gzip is not None and not self._gzip.eof:
-            raise FetchError("the gzip body was cut short")
-        return bytes(self._body)
-
-    def _take(self, piece: bytes) -> None:
-        self._left -= len(piece)
-        if self._left < 0:
-            raise self._too_large()
-        self._body += piece
-
-    def _too_large(self) -> FetchError:
-        return FetchError(f"the page is larger than {self._max} bytes", "scrape_body_bytes")
-
-
-def _connect_sentence(fault: aiohttp.ClientConnectorError) -> str:
-    number = fault.os_error.errno
-    if number == errno.ECONNREFUSED:
-        return f"connection refused (is it listening on 0.0.0.0:{fault.port}?)"
-    if isinstance(fault, aiohttp.ClientSSLError):
-        return "the TLS handshake failed"
-    return os.strerror(number).lower() if number else "cannot connect"
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(note)
+    trace.on_connection_reuseconn.append(note)
+    return trace

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from flyproxy.errors import FlyproxyError
 from flyproxy.series.exposition_metadata import QUOTED, Comments, metadata_of, unescaped
@@ -38,6 +39,7 @@ _LABEL = re.compile(rf"[ \t]*([a-zA-Z_][a-zA-Z0-9_]*|{QUOTED})[ \t]*(?:=[ \t]*({
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _TYPE = re.compile(rf'#[ \t]*TYPE[ \t]+({QUOTED}|[^\s"]+)[ \t]+([a-z]+)[ \t]*')
 
+Body = bytes | bytearray | memoryview
 SLICE_BYTES = 256 * 1024
 """Decoded and cut into lines at once."""
 
@@ -114,7 +116,7 @@ class Reader:
         self._counters: Bools = np.zeros(0, np.bool_)
         self._metadata: Mapping[str, Metadata] = {}
 
-    def read(self, body: bytes | bytearray, *, openmetrics: bool) -> Page:
+    def read(self, body: Body, *, openmetrics: bool) -> Page:
         """The page's samples; raises ExpositionError, after which the reader can be used on."""
         _check_counts(body, self.bounds)
         end = _before_eof(body) if openmetrics else len(body)
@@ -124,7 +126,7 @@ class Reader:
                 return Page(self._series, self._counters, values, self._metadata)
         return self._read_changed(body, end, openmetrics)
 
-    def _read_unchanged(self, body: bytes | bytearray, end: int, openmetrics: bool) -> Floats | None:
+    def _read_unchanged(self, body: Body, end: int, openmetrics: bool) -> Floats | None:
         """The values, when nothing else is on the page that was not there the last time."""
         keys: list[str] = []
         words: list[str] = []
@@ -143,7 +145,7 @@ class Reader:
             return _numbers(words)
         return None
 
-    def _read_changed(self, body: bytes | bytearray, end: int, openmetrics: bool) -> Page:
+    def _read_changed(self, body: Body, end: int, openmetrics: bool) -> Page:
         known = self._known
         keys: list[str] = []
         series: list[Labels] = []
@@ -208,17 +210,16 @@ def labels_name(labels: Labels) -> str:
     return ""
 
 
-def _check_counts(body: bytes | bytearray, bounds: Bounds) -> None:
+def _check_counts(body: Body, bounds: Bounds) -> None:
     """Refuses too many lines or samples, and too long a line, before any of them costs an object."""
-    lines = body.count(b"\n")
+    if len(body) <= min(bounds.lines, 2 * bounds.samples, bounds.line_bytes):
+        return  # a line has an end, and a sample a letter too
+    lines = sum(int(np.count_nonzero(slice_ == _NEWLINE)) for _, slice_ in _arrays(body))
     if lines > bounds.lines:
         raise _too_many("lines", lines, bounds.lines)
-    if len(body) <= min(2 * bounds.samples, bounds.line_bytes):
-        return  # a sample has a letter and a line's end
     samples = 0
     begin = 0  # of the line that a slice begins within
-    for start in range(0, len(body), SLICE_BYTES):
-        slice_ = np.frombuffer(body, np.uint8, min(SLICE_BYTES, len(body) - start), start)
+    for start, slice_ in _arrays(body):
         ends = np.flatnonzero(slice_ == _NEWLINE) + start
         begins = np.concatenate(([begin], ends + 1))
         longest = int(np.diff(begins, append=start + len(slice_) + 1).max()) - 1
@@ -231,6 +232,12 @@ def _check_counts(body: bytes | bytearray, bounds: Bounds) -> None:
         raise _too_many("samples", samples, bounds.samples)
 
 
+def _arrays(body: Body) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """(place, bytes) of one slice after the other."""
+    for start in range(0, len(body), SLICE_BYTES):
+        yield start, np.frombuffer(body, np.uint8, min(SLICE_BYTES, len(body) - start), start)
+
+
 _NEWLINE = ord("\n")
 _BEGINS_SAMPLE = np.array([chr(byte).isalpha() or chr(byte) in "_:{" for byte in range(128)] + [False] * 128, np.bool_)
 """[byte] True for what a line of a sample can begin with; blanks before it are not looked past."""
@@ -241,16 +248,16 @@ def _too_many(limit: str, got: int, accepted: int, at_least: str = "") -> Exposi
     return ExpositionLimitError(limit, f"{got} {at_least}{limit}, at most {accepted} are accepted", samples)
 
 
-def _slices(body: bytes | bytearray, end: int) -> Iterator[tuple[int, list[str]]]:
+def _slices(body: Body, end: int) -> Iterator[tuple[int, list[str]]]:
     """(number of the first line, lines) of one slice after the other, which end where lines end."""
     number = 1
     start = 0
     while start < end:
-        stop = body.find(b"\n", min(start + SLICE_BYTES, end), end) + 1 or end
+        slice_ = _whole_lines(body, start, end)
         try:
-            text = body[start:stop].decode("utf-8")
+            text = slice_.decode("utf-8")
         except UnicodeDecodeError as fault:
-            line = number + body.count(b"\n", start, start + fault.start)
+            line = number + slice_.count(b"\n", 0, fault.start)
             raise ExpositionError(f"line {line}: not UTF-8 at byte {start + fault.start}") from None
         if number == 1 and text[0] == "\ufeff":
             raise ExpositionError("line 1: a byte order mark, which is no part of the format")
@@ -261,14 +268,28 @@ def _slices(body: bytes | bytearray, end: int) -> Iterator[tuple[int, list[str]]
             lines.pop()
         yield number, lines
         number += len(lines)
-        start = stop
+        start += len(slice_)
 
 
-def _before_eof(body: bytes | bytearray) -> int:
+def _whole_lines(body: Body, start: int, end: int) -> bytes:
+    """About a slice from there on, up to the end of a line."""
+    size = SLICE_BYTES
+    while True:
+        slice_ = bytes(body[start : min(start + size, end)])
+        if start + size >= end:
+            return slice_
+        length = slice_.rfind(b"\n") + 1
+        if length:
+            return slice_[:length]
+        size *= 2
+
+
+def _before_eof(body: Body) -> int:
     """How long the page is before its end mark: OpenMetrics says where it ends, so one that was cut short is known."""
+    tail = bytes(body[-8:])
     for mark in (b"# EOF\n", b"# EOF", b"# EOF\r\n"):
         end = len(body) - len(mark)
-        if body.endswith(mark) and (end == 0 or body[end - 1] == _NEWLINE):
+        if tail.endswith(mark) and (end == 0 or body[end - 1] == _NEWLINE):
             return end
     raise ExpositionError("no `# EOF` at the end: the page was cut short, or goes on after it")
 
@@ -288,7 +309,7 @@ def _is_number(word: str) -> bool:
     return _numbers([word]) is not None
 
 
-def _bad_number(body: bytes | bytearray, end: int) -> ExpositionError:
+def _bad_number(body: Body, end: int) -> ExpositionError:
     """The first line whose value is none; looked for only when there is one."""
     for first, lines in _slices(body, end):
         for number, line in enumerate(lines, first):

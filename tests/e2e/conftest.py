@@ -170,6 +170,8 @@ class Account:
     connects: int = 0
     unanswered: int = 0
     """Requests written whose answer never came whole."""
+    took_s: list[float] = field(default_factory=list)
+    """Of each answer: from before its request was written until its last byte was read."""
 
     def by(self, *names: str) -> dict[Any, float]:
         """Answers summed by any of "region", "status", "delay"."""
@@ -207,6 +209,7 @@ class Client:
         ]
         message = "\r\n".join([*lines, "", ""]).encode() + body
         self._account.unanswered += 1
+        begun = time.perf_counter()
         self._writer.write(message)
         self._account.bytes_out += len(message)
         head = await self._reader.readuntil(b"\r\n\r\n")
@@ -218,6 +221,7 @@ class Client:
         payload = await self._reader.readexactly(length)
         self._account.bytes_in += len(head) + len(payload)
         self._account.unanswered -= 1
+        self._account.took_s.append(time.perf_counter() - begun)
         self._account.answers[(self._region, got, delay_ms)] += 1
         if not keep or b"connection: close" in fields:
             await self.close()

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
-SETTLED_S = 4
-WATCHED_S = 15
+INTERVAL_S = 2
+SETTLED_S = 6
+WATCHED_S = 16
+BEATS = WATCHED_S // INTERVAL_S - 1
+"""At least: a beat that comes late is stamped so, and may fall out of the time that is looked at."""
 GROWTH_KIB_MAX = 128 * 1024
 LARGE_SERIES = 10_000
 """About a megabyte: among the pages that need a place of their own."""
@@ -88,7 +91,7 @@ async def test_all_are_held_and_good_targets_miss_nothing(
     async with serving(*good.values()):
         configuration = {
             "edge": {"workers": 1, "region": "ord"},
-            "telemetry": {"scrape_interval": "1s"},
+            "telemetry": {"scrape_interval": f"{INTERVAL_S}s"},
             "listeners": [{"bind": f"127.0.0.1:{toolbox['free_port']()}"}],
             "apps": [
                 *(app(name, one.port) for name, one in good.items()),
@@ -120,17 +123,15 @@ async def test_all_are_held_and_good_targets_miss_nothing(
             if not as_told and not slow and name != "flapping":
                 wrong[name] = f"{target['health']}: {target['lastError']}"
         assert wrong == {}
-        assert min(scraped.values()) >= WATCHED_S, scraped
+        assert min(scraped.values()) >= BEATS, scraped
 
         for name in good:
             selector = f'up{{app="{name}"}}[{WATCHED_S}s]'
             at = str(begun + WATCHED_S + 0.5)
-            for question, expected in (
-                (f"count_over_time({selector})", {WATCHED_S}),
-                (f"min_over_time({selector})", {1.0}),
-            ):
-                data = await asyncio.to_thread(door.query, question, time=at)
-                assert {float(sample["value"][1]) for sample in data["result"]} == expected, (name, question)
+            counted = await asyncio.to_thread(door.query, f"count_over_time({selector})", time=at)
+            worst = await asyncio.to_thread(door.query, f"min_over_time({selector})", time=at)
+            assert float(counted["result"][0]["value"][1]) >= BEATS, name
+            assert float(worst["result"][0]["value"][1]) == 1.0, name
 
         growth_kib = memory_kib(telemetry, "VmHWM") - before_kib
         lag = await asyncio.to_thread(door.exposed_sum, "flyproxy_event_loop_lag_seconds_bucket", "process", "le")
