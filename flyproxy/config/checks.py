@@ -102,6 +102,9 @@ def _doors(document: Document) -> Iterator[Fault]:
             if app is not None:
                 sentence = "an http door finds its app by hostname; 'app' belongs to raw TCP (handlers: [])"
                 yield document.fault((*path, "app"), sentence)
+            if listener.get("instance_port") is not None:
+                sentence = "an http door leads to the instances' own ports; 'instance_port' belongs to raw TCP"
+                yield document.fault((*path, "instance_port"), sentence)
             if handlers.count("http") > 1:
                 yield document.fault((*path, "handlers", len(handlers) - 1), "the handler 'http' is given twice")
 

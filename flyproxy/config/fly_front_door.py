@@ -1,9 +1,10 @@
 """A whole configuration from one fly.toml: `flyproxy run fly.toml`.
 
-One app, which gets every host; one instance, this machine's internal_port. The doors: Fly's ports 80 and 443 are this
-machine's 8080 (plain HTTP until there is TLS), any other HTTP or raw TCP port is itself, but for those below 1024,
-which only the superuser may open: they go 10,000 higher. The app has a port of its own on this machine, and on Fly it
-often is the very port of a door: such a door goes 10,000 higher too. An app that only has metrics gets no door.
+One app, which gets every host; one instance, this machine's internal_port (raw TCP doors of further services lead to
+theirs). The doors: Fly's ports 80 and 443 are this machine's 8080 (plain HTTP until there is TLS), any other HTTP or
+raw TCP port is itself, but for those below 1024, which only the superuser may open: they go 10,000 higher. The app has
+ports of its own on this machine, and on Fly they often are the very ports of doors: such a door goes 10,000 higher
+too. An app that only has metrics gets no door.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class _Door:
     """What asks for it."""
     port: int
     http: bool
+    instance_port: int | None
+    """Where it is not the main service's."""
     warning: tuple[Path, str] | None
     """Where it is on another port than Fly's: which, at which place."""
 
@@ -117,7 +120,9 @@ def _region(fly: FlyToml) -> str:
 
 def _listener(door: _Door, name: str) -> dict[str, object]:
     bind = f"0.0.0.0:{door.port}"
-    return {"bind": bind} if door.http else {"bind": bind, "handlers": [], "app": name}
+    if door.http:
+        return {"bind": bind}
+    return {"bind": bind, "handlers": [], "app": name, "instance_port": door.instance_port}
 
 
 def _doors(fly: FlyToml) -> list[_Door]:
@@ -129,9 +134,8 @@ def _doors(fly: FlyToml) -> list[_Door]:
         if len(doors) == DOORS_MAX:
             fly.document.warn(door.path, f"a front door made from a fly.toml has at most {DOORS_MAX} doors")
             break
-        assert fly.main is not None
-        if door.port == fly.main.internal_port:  # no room to step aside
-            fly.document.warn((*fly.main.path, "internal_port"), f"{_taken(fly.main)}no door is opened on it")
+        if door.port in _own_ports(fly):  # no room to step aside
+            fly.document.warn(_own_ports(fly)[door.port], f"{_taken(door.port)}no door is opened on it")
             continue
         doors[door.port] = door
         if door.warning is not None:
@@ -144,15 +148,14 @@ def _wanted(fly: FlyToml) -> Iterator[_Door]:
         assert fly.main is not None
         if not service.ports:
             continue  # private: Fly opens nothing either
-        if service.internal_port != fly.main.internal_port:
-            sentence = f"not built yet: a second internal port ({fly.main.internal_port} is the first); no door is "
-            fly.document.warn((*service.path, "internal_port"), f"{sentence}opened for this service")
-            continue
         for ports in service.ports:
             http = _spoken(fly, ports)
-            if http is not None:
+            if http and service.internal_port != fly.main.internal_port:
+                sentence = f"not built yet: HTTP to a second internal port ({fly.main.internal_port} is the first); no "
+                fly.document.warn((*service.path, "internal_port"), f"{sentence}door is opened for it")
+            elif http is not None:
                 for number in range(ports.first, ports.last + 1):
-                    yield _door(fly.main, ports, number, http)
+                    yield _door(fly, service, ports, number, http)
 
 
 def _spoken(fly: FlyToml, ports: Ports) -> bool | None:
@@ -173,23 +176,30 @@ def _spoken(fly: FlyToml, ports: Ports) -> bool | None:
     return http
 
 
-def _door(main: Service, ports: Ports, number: int, http: bool) -> _Door:
+def _door(fly: FlyToml, service: Service, ports: Ports, number: int, http: bool) -> _Door:
     """The door for one of Fly's ports: on it, or above it where it is not free here."""
+    assert fly.main is not None
+    inside = None if service.internal_port == fly.main.internal_port else service.internal_port
     if http and number in (80, 443):
         number = HTTP_PORT
     elif number < FREE_PORT_MIN:
         above = number + STEP_ASIDE
         sentence = f"ports below {FREE_PORT_MIN} are the superuser's on this machine; the door is on {above}"
-        return _Door(ports.path, above, http, (ports.path, sentence) if number == ports.first else None)
-    if number == main.internal_port and number + STEP_ASIDE <= PORT_MAX:
+        return _Door(ports.path, above, http, inside, (ports.path, sentence) if number == ports.first else None)
+    taken = _own_ports(fly).get(number)
+    if taken is not None and number + STEP_ASIDE <= PORT_MAX:
         above = number + STEP_ASIDE
-        warning = ((*main.path, "internal_port"), f"{_taken(main)}the door is on {above}")
-        return _Door(ports.path, above, http, warning)
-    return _Door(ports.path, number, http, None)
+        return _Door(ports.path, above, http, inside, (taken, f"{_taken(number)}the door is on {above}"))
+    return _Door(ports.path, number, http, inside, None)
 
 
-def _taken(main: Service) -> str:
-    return f"the app itself has port {main.internal_port} on this machine; "
+def _own_ports(fly: FlyToml) -> dict[int, Path]:
+    """The ports the app has on this machine, and where they are named."""
+    return {service.internal_port: (*service.path, "internal_port") for service in reversed(fly.services)}
+
+
+def _taken(port: int) -> str:
+    return f"the app itself has port {port} on this machine; "
 
 
 def _keep_places(fly: FlyToml, whole: Document, doors: list[_Door]) -> None:

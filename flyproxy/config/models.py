@@ -80,6 +80,9 @@ class Listener(Section):
         None, "region", "This door stands for another region (demo, tests); default `edge.region`."
     )
     app: Text | None = setting(None, "app", "Raw TCP: the app behind this door.")
+    instance_port: Annotated[int, between(1, 65535)] | None = setting(
+        None, "1 to 65535", "Raw TCP: the port this door leads to on every instance; default the instance's own."
+    )
 
 
 class Telemetry(Section):

@@ -76,6 +76,7 @@ class _Resolving:
             http="http" in listener.handlers,
             region=listener.region or self._configuration.edge.region,
             app=listener.app,
+            instance_port=listener.instance_port,
         )
 
     def _app(self, app: models.App, index: int) -> resolved.App:

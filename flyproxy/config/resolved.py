@@ -71,6 +71,8 @@ class Listener:
     region: str
     app: str | None
     """The app behind a raw TCP door."""
+    instance_port: int | None = None
+    """The port it leads to on each instance; None: the instance's own."""
 
 
 @dataclass(frozen=True, slots=True)

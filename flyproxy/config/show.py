@@ -87,6 +87,7 @@ def _listener(door: Listener) -> Section:
         "handlers": ["http"] if door.http else [],
         "region": door.region,
         "app": door.app,
+        "instance_port": door.instance_port,
     }
 
 

@@ -61,6 +61,7 @@ class Generation:
             self._routers[way.region] = self._router(way.region)
         way.router, way.unmatched, by_app = self._routers[way.region]
         way.raw = by_app[listener.app] if not listener.http and listener.app is not None else None
+        way.instance_port = listener.instance_port
 
     def _instance(self, app: resolved.App, settings: resolved.Instance) -> Instance:
         return Instance(self._worker, settings, _recorder(self._worker.recorder, app, settings))

@@ -73,7 +73,7 @@ class Passthrough:
         self._upstream = upstream
         upstream.setblocking(False)
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        result = upstream.connect_ex((instance.host, instance.port))
+        result = upstream.connect_ex((instance.host, self._door.instance_port or instance.port))
         if result == 0:
             self._connected()
         elif result == errno.EINPROGRESS:
@@ -104,7 +104,8 @@ class Passthrough:
         if self._upstream is not None:
             self._upstream.close()
             self._upstream = None
-        self._fault, self._why = fault, f"{instance.address}: {why}"
+        port = f" (port {self._door.instance_port})" if self._door.instance_port else ""
+        self._fault, self._why = fault, f"{instance.address}{port}: {why}"
         self.begin()
 
     def _connected(self) -> None:

@@ -39,3 +39,5 @@ class Doorway:
         self.unmatched: Route
         self.raw: Route | None = None
         """Where a raw TCP door leads."""
+        self.instance_port: int | None = None
+        """The port it leads to there; None: each instance's own."""

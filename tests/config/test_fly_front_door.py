@@ -45,6 +45,17 @@ def services(*ports: str, internal_port: int = 3000) -> str:
     return f"app = 'hello'\n[[services]]\ninternal_port = {internal_port}\nports = [{', '.join(ports)}]\n"
 
 
+def test_raw_doors_of_another_service_lead_to_its_port_and_step_aside_from_it(door: Make) -> None:
+    more = "[[services]]\ninternal_port = 5432\nports = [{port = 5432}, {port = 7000}]\n"
+    listeners = door(services("{port = 80, handlers = ['http']}", "{port = 7100}") + more).edge.listeners
+    assert [(one.port, one.http, one.instance_port) for one in listeners] == [
+        (8080, True, None),
+        (7100, False, None),
+        (15432, False, 5432),
+        (7000, False, 5432),
+    ]
+
+
 def test_one_app_gets_every_host_and_runs_on_this_machine(door: Make) -> None:
     resolved = door()
     (app,) = resolved.edge.apps

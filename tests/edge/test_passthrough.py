@@ -47,6 +47,18 @@ async def test_bytes_pass_both_ways_and_the_half_close_too(house: House) -> None
     assert (line["method"], line["bytes_in"], line["bytes_out"]) == ("TCP", 5, 8)
 
 
+async def test_a_door_may_lead_to_another_port_of_the_instances(house: House) -> None:
+    main, other = await house.upstream(echo), await house.upstream(echo)
+    (door,) = RAW
+    await house.open(house.app("db", main), listeners=(replace(door, instance_port=other.port),))
+    client = await house.client()
+    await client.send(b"hello")
+    assert await client.exactly(5) == b"hello"
+    assert (main.connections, other.connections) == (0, 1)
+    client.half_close()
+    assert await client.rest() == b"bye"
+
+
 async def test_megabytes_are_the_same_bytes_spliced_or_not(house: House) -> None:
     await house.open(house.app("db", await house.upstream(echo)), listeners=RAW)
     client = await house.client()
