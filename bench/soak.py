@@ -17,6 +17,8 @@ Needs nothing but flyproxy. Retention should be a quarter of the time at most: u
 import argparse
 import asyncio
 import json
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -196,6 +198,7 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = arguments_of()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started ends with us
     telemetry: dict[str, Any] = {
         "own_interval": arguments.own_interval,
         "scrape_interval": arguments.scrape_interval,
