@@ -12,6 +12,7 @@ targets       .../targets, scrape_pools, metadata
 rules         .../rules, alerts
 unbuilt       what is not there, and says so
 unparsed      what is said to bytes that are no request
+multipart     the fields of a multipart form
 parameters    times, steps, durations and match[] out of a request, with their sentences
 admission     how many queries of one organization run, wait, or are refused
 query_service one question answered in a query worker: engine and store to status and JSON

@@ -83,6 +83,8 @@ def comes_from_here(transport: asyncio.BaseTransport) -> bool:
 def _token_of(authorization: str) -> str:
     scheme, _, rest = authorization.strip().partition(" ")
     value = rest.strip()
+    if scheme.lower() == "basic" and not value:
+        raise _unauthorized(f"nothing follows Basic: {HOW}")
     match scheme.lower():
         case "bearer" | "flyv1":
             token = value

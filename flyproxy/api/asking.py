@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import orjson
 from aiohttp import web
-from aiohttp.multipart import BodyPartReader
 
 from flyproxy.api.access import organization_grant
 from flyproxy.api.admission import Admission
-from flyproxy.api.faults import ApiFault, bad_data
+from flyproxy.api.faults import ApiFault
+from flyproxy.api.multipart import multipart_pairs
 from flyproxy.api.negotiation import compressed
-from flyproxy.api.parameters import BODY_BYTES_MAX, Parameters, body_pairs, form_pairs
+from flyproxy.api.parameters import Parameters, body_pairs, form_pairs
 from flyproxy.api.ports import Ports, QueryAnswer, QueryRequest
 from flyproxy.api.render import data_json
 from flyproxy.api.tokens import OPERATOR_ORGANIZATION, Grant, Scope, TokenFile
@@ -30,6 +30,8 @@ UNREAD_BYTES_MAX = 128 * 1024 * 1024
 """Of one organization's large answers in memory; one answer alone may be as large."""
 LARGE_BYTES = 1024 * 1024
 """An answer above this counts as its organization's until its reader has it."""
+PIECE_BYTES = 256 * 1024
+"""How much of a large answer is with the kernel and the transport at once."""
 GRACE_S = 3.0
 """What an answer may come after its deadline, so that the query worker's own sentence arrives: a last guard, the
 deadline itself is kept by whoever answers."""
@@ -82,7 +84,7 @@ class Asking:
         """The time a question may take, waiting included."""
         return parameters.timeout_s(self.telemetry().query_timeout_s)
 
-    async def answer(self, request: web.Request, question: QueryRequest) -> web.Response:
+    async def answer(self, request: web.Request, question: QueryRequest) -> web.StreamResponse:
         """What the query worker says to it. A large answer is sent before the organization's turn ends: so many of them
         are in memory at once, however slowly they are read."""
         async with AsyncExitStack() as turn:
@@ -92,11 +94,7 @@ class Asking:
             if len(answer.body) <= LARGE_BYTES:
                 return await compressed(request, answer.status, answer.body, answer.content_type)
             with self._held(question.organization, len(answer.body)):
-                response = await compressed(request, answer.status, answer.body, answer.content_type)
-                with suppress(ConnectionError):  # whoever serves the connection meets it too
-                    await response.prepare(request)
-                    await response.write_eof()
-                return response
+                return await _sent(request, await compressed(request, answer.status, answer.body, answer.content_type))
 
     @contextmanager
     def _held(self, organization: str, size: int) -> Iterator[None]:
@@ -152,37 +150,33 @@ class Asking:
             raise ApiFault(503, "unavailable", str(fault), {"Retry-After": "1"}) from None
 
 
+async def _sent(request: web.Request, whole: web.Response) -> web.StreamResponse:
+    """A large answer, read by the other end but for its last piece. A transport copies what it is given and cannot
+    send at once; so the answer is in memory once, not twice."""
+    body = whole.body
+    assert isinstance(body, bytes)
+    response = web.StreamResponse(status=whole.status, headers=whole.headers)
+    response.content_length = len(body)
+    with suppress(ConnectionError):  # whoever serves the connection meets it too
+        await response.prepare(request)
+        left = memoryview(body) if request.method != "HEAD" else memoryview(b"")
+        for start in range(0, len(left), PIECE_BYTES):
+            await response.write(left[start : start + PIECE_BYTES])
+        await response.write_eof()
+    return response
+
+
 async def _body_parameters(request: web.Request) -> list[tuple[str, str]]:
     """Parameters of a POST's body; a GET's body is not looked at."""
     if request.method != "POST":
         return []
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            if request.content_type == "multipart/form-data":
-                return await _multipart_parameters(request)
-            return body_pairs(await request.read())
+            body = await request.read()
     except TimeoutError:
         raise ApiFault(
             408, "timeout", f"the body did not arrive within {BODY_TIMEOUT_S:g} s", limit="api_body_timeout"
         ) from None
-
-
-async def _multipart_parameters(request: web.Request) -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = []
-    left = BODY_BYTES_MAX
-    try:
-        async for part in await request.multipart():
-            if not isinstance(part, BodyPartReader) or not part.name or part.filename:
-                raise bad_data("a multipart body may hold plain fields only")
-            value = await part.read()
-            left -= len(value)
-            if left < 0:
-                raise ApiFault(
-                    413, "bad_data", f"the body is larger than {BODY_BYTES_MAX} bytes", limit="api_body_bytes"
-                )
-            pairs.append((part.name, value.decode("utf-8")))
-    except UnicodeDecodeError:
-        raise bad_data("the body holds a value that is not UTF-8") from None
-    except (ValueError, AssertionError):
-        raise bad_data("the multipart body is broken") from None
-    return pairs
+    if request.content_type == "multipart/form-data":
+        return multipart_pairs(request.headers["Content-Type"], body)
+    return body_pairs(body)

@@ -3,7 +3,8 @@
 aiohttp bounds how large a head is and how long a connection idles. It does not bound how many connections there are, a
 first head that never ends (within its keep-alive time), or an answer nobody reads: a query's may be hundreds of
 megabytes, and is kept until it is read. So each connection's protocol is wrapped in one that watches these three. The
-last places are kept for this machine, so that strangers cannot shut out who looks after it.
+last places are kept for this machine, so that strangers cannot shut out who looks after it. Where all places are taken,
+the newcomer gets that of the connection that is idle for longest: who only holds connections open shuts out nobody.
 """
 
 import asyncio
@@ -16,10 +17,10 @@ from aiohttp import web
 
 from flyproxy.api.access import comes_from_here
 from flyproxy.api.faults import error_json
-from flyproxy.api.unparsed import PlainRefusals
+from flyproxy.api.unparsed import PlainRefusals, awaits_request
 
 CONNECTIONS_MAX = 512
-"""Open at once; one more is told so and closed."""
+"""Open at once; for one more an idle one is closed, or it is told so and closed itself."""
 CONNECTIONS_KEPT = 32
 """Of these, open only to this machine."""
 CONNECTIONS_OF_ONE_ADDRESS = 128
@@ -37,7 +38,8 @@ _FULL_ANSWER = (
 
 
 class BoundedConnections:
-    """Makes a protocol for each connection, as the server behind it does. `reached` is told which bound was."""
+    """Makes a protocol for each connection, as the server behind it does. `reached` is told which bound was; `idle`
+    says of the server's protocol whether no request is under way there."""
 
     def __init__(
         self,
@@ -48,32 +50,51 @@ class BoundedConnections:
         address_max: int = CONNECTIONS_OF_ONE_ADDRESS,
         head_timeout_s: float = HEAD_TIMEOUT_S,
         write_timeout_s: float = WRITE_TIMEOUT_S,
+        idle: Callable[[asyncio.Protocol], bool] = lambda protocol: False,
     ) -> None:
         self.serve = server
         self.reached = reached
         self.head_timeout_s = head_timeout_s
         self.write_timeout_s = write_timeout_s
+        self.idle = idle
         self._connections_max = connections_max
         self._address_max = address_max
         self._open: dict[_Connection, str] = {}
-        """Each with the address that has it; "" is this machine."""
+        """Each with the address that has it; "" is this machine. The one that asked something last is the last."""
         self._of_address: Counter[str] = Counter()
 
     def __call__(self) -> asyncio.Protocol:
         return _Connection(self)
 
     def admit(self, connection: "_Connection", transport: asyncio.Transport) -> bool:
-        """Whether there is a place for it; `left` gives the place back. `reached` is told what is full."""
+        """Whether there is a place for it, or an idle connection to make one: of the same address where that one's are
+        taken, else of anybody. `left` gives the place back. `reached` is told what is full."""
         address = "" if comes_from_here(transport) else _address_of(transport)
         if address and self._of_address[address] >= self._address_max:
             self.reached("api_connections_of_one")
-            return False
+            if not self._make_room(address):
+                return False
         if len(self._open) >= self._connections_max - (CONNECTIONS_KEPT if address else 0):
             self.reached("api_connections")
-            return False
+            if not self._make_room(None):
+                return False
         self._open[connection] = address
         self._of_address[address] += 1
         return True
+
+    def _make_room(self, address: str | None) -> bool:
+        """Close the connection (of that address; None: of any) that has been idle for longest."""
+        for connection, whose in self._open.items():
+            if address in (None, whose) and connection.is_idle:
+                self.left(connection)
+                connection.close()
+                return True
+        return False
+
+    def asked(self, connection: "_Connection") -> None:
+        """A whole head, or more of what follows one, came over it."""
+        if connection in self._open:
+            self._open[connection] = self._open.pop(connection)
 
     def left(self, connection: "_Connection") -> None:
         """It is closed."""
@@ -107,7 +128,7 @@ class ApiRunner(web.AppRunner):
             protocol.__class__ = PlainRefusals  # the server has no place to say which class it should make
             return protocol
 
-        return cast(web.Server, BoundedConnections(serve, self._reached))
+        return cast(web.Server, BoundedConnections(serve, self._reached, idle=awaits_request))
 
 
 class _Connection(asyncio.Protocol):
@@ -136,6 +157,8 @@ class _Connection(asyncio.Protocol):
             return
         if self._head_timer is not None:
             self._look_for_its_end(data)
+        if self._head_timer is None:
+            self._bounds.asked(self)
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -157,6 +180,15 @@ class _Connection(asyncio.Protocol):
         self._bounds.left(self)
         if self._inner is not None:
             self._inner.connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is under way, or its head does not end."""
+        return self._head_timer is not None or (self._inner is not None and self._bounds.idle(self._inner))
+
+    def close(self) -> None:
+        """Somebody else needs the place."""
+        self._transport.close()
 
     def _look_for_its_end(self, data: bytes) -> None:
         seen = self._tail + data

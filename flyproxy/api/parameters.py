@@ -48,8 +48,7 @@ class Parameters:
                 if not name.endswith("[]") and len(set(values)) > 1:
                     raise bad_parameter(name, "it is given more than once, with different values")
                 self._values.setdefault(name, []).extend(values)
-        if count > PARAMETERS_MAX:
-            raise bad_data(f"{count} parameters, at most {PARAMETERS_MAX} are read", "api_parameters")
+        check_count(count)
 
     def text(self, name: str) -> str:
         """The value, "" when it is not there."""
@@ -147,14 +146,22 @@ class Parameters:
                 raise bad_parameter("dialect", f'"{_shown(other)}" is not known; it is "promql" or "metricsql"')
 
 
+def check_count(count: int) -> None:
+    """Raises ApiFault for more parameters than are read; asked before they are decoded, which takes its time."""
+    if count > PARAMETERS_MAX:
+        raise bad_data(f"{count} parameters, at most {PARAMETERS_MAX} are read", "api_parameters")
+
+
 def form_pairs(text: str | bytes, where: str) -> list[tuple[str, str]]:
     """`a=1&b=2`, percent-encoded; `where` names the place in faults: "URL" or "body"."""
     try:
         plain = text.decode("utf-8") if isinstance(text, bytes) else text
     except UnicodeDecodeError:
         raise bad_data(f"the {where} is not UTF-8") from None
-    pieces = [piece.partition("=") for piece in plain.split("&") if piece]
-    return [(_unquoted(name, where), _unquoted(value, where)) for name, _, value in pieces]
+    pieces = [piece for piece in plain.split("&") if piece]
+    check_count(len(pieces))
+    split = [piece.partition("=") for piece in pieces]
+    return [(_unquoted(name, where), _unquoted(value, where)) for name, _, value in split]
 
 
 def body_pairs(body: bytes) -> list[tuple[str, str]]:

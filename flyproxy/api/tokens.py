@@ -76,7 +76,7 @@ class TokenFile:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, int, int, int] | None = None
         self._grants: tuple[Grant, ...] = ()
         self._damage = ""
         """What is wrong with the first line that is no record."""
@@ -143,7 +143,12 @@ class TokenFile:
     def _refresh(self) -> None:
         try:
             status = os.stat(self.path)
-            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+            seen = (
+                status.st_ino,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+                status.st_size,
+            )  # ctime: a copy can keep mtime
             if seen == self._seen:
                 return
             self._grants, self._damage = _records(self.path, self._text(status))

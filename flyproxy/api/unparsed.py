@@ -1,6 +1,8 @@
 """What is said to bytes that are no HTTP request. aiohttp would quote the line it could not read, which may hold a
 token, and name itself and its version."""
 
+import asyncio
+
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
@@ -34,3 +36,8 @@ class PlainRefusals(RequestHandler):
         )
         answer.force_close()
         return answer
+
+
+def awaits_request(protocol: asyncio.Protocol) -> bool:
+    """Whether a connection has no request under way: it is answered, or was never asked anything."""
+    return isinstance(protocol, RequestHandler) and protocol._waiter is not None and not protocol._waiter.done()

@@ -36,13 +36,11 @@ class Generation:
     apps: tuple[App, ...]
     targets: tuple[Target, ...]
 
-    def app_names(self) -> frozenset[str]:
-        """The names of the apps that exist."""
-        return frozenset(app.name for app in self.apps)
-
-    def instance_ids(self) -> frozenset[str]:
-        """The ids of the instances that exist, of all apps."""
-        return frozenset(instance.id for app in self.apps for instance in app.instances)
+    def owned(self) -> frozenset[tuple[str, str, str]]:
+        """(organization, app, instance id) of every instance that exists, and ("", for the id) of every app."""
+        return frozenset(
+            (app.organization, app.name, id) for app in self.apps for id in ("", *(one.id for one in app.instances))
+        )
 
 
 def endpoints_of(app: App, instance: Instance) -> tuple[MetricsEndpoint, ...]:

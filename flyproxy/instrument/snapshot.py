@@ -81,8 +81,7 @@ class Snapshot:
         self._interval_ms = interval_ms
         self._own = own
         self._outside = outside
-        self._apps: frozenset[str] | None = None
-        self._instances: frozenset[str] | None = None
+        self._kept: frozenset[tuple[str, str, str]] | None = None
         self._base = load(run_dir)
         self._segments: dict[str, _Source] = {}
         self._unreadable: set[str] = set()
@@ -128,11 +127,12 @@ class Snapshot:
         inside = exposed([(rows, rows.values(sums)) for rows in self._rows.values()])
         return [*inside, *chain.from_iterable(source() for source in self._outside)]
 
-    def keep(self, apps: Iterable[str], instances: Iterable[str]) -> None:
-        """The apps and instance ids that exist from now on; series of others end. The operator's own stay."""
-        wanted = frozenset(apps), frozenset(instances)
-        if wanted != (self._apps, self._instances):
-            self._apps, self._instances = wanted
+    def keep(self, owned: Iterable[tuple[str, str, str]]) -> None:
+        """(organization, app, instance id or "" for the app itself) of what exists from now on; series of others end,
+        also those of an app that another organization has now. The operator's own stay."""
+        wanted = frozenset(owned)
+        if wanted != self._kept:
+            self._kept = wanted
             self._rearrange()
 
     def beat_every(self, interval_ms: int) -> None:
@@ -305,10 +305,9 @@ class Snapshot:
             rows.add(FAMILIES["fly_instance_up"], labels, _ONE)
 
     def _exists(self, organization: str, labels: Labels) -> bool:
-        if organization == OPERATOR or self._apps is None or self._instances is None:
+        if organization == OPERATOR or self._kept is None:
             return True
-        instance = label_value(labels, "instance")
-        return label_value(labels, "app") in self._apps and (not instance or instance in self._instances)
+        return (organization, label_value(labels, "app"), label_value(labels, "instance")) in self._kept
 
     # Values
 

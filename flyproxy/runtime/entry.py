@@ -5,6 +5,8 @@ that a ^C to the whole process group still drains in order. When its end of the 
 """
 
 import asyncio
+import contextlib
+import ctypes
 import logging
 import signal
 import socket
@@ -14,6 +16,8 @@ from collections.abc import Callable, Coroutine
 Serve = Callable[[socket.socket, bool], Coroutine[None, None, None]]
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
+LARGE_BLOCK_BYTES = 1 << 20
+_M_MMAP_THRESHOLD = -3
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -25,6 +29,13 @@ def loop_factory(name: str) -> LoopFactory | None:
         factory: LoopFactory = uvloop.new_event_loop
         return factory
     return None
+
+
+def return_large_blocks() -> None:
+    """From now on a freed block of LARGE_BLOCK_BYTES and more goes back to the kernel at once (glibc). By itself it
+    learns from the first large one to keep them, and a moment of large answers would stay this process' size."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def enter(serve: Serve) -> None:

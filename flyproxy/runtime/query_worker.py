@@ -103,7 +103,7 @@ class QueryWorker:
         checkpoint = checkpoint_until(time.monotonic() + timeout_s, lambda: asker_is_gone(sock))
         try:
             reader = self._fresh_reader()
-            return answer(request, self._engine, reader.organization(request.organization), checkpoint)
+            return answer(request, self._engine, reader.organization(request.organization, checkpoint), checkpoint)
         except MemoryError:
             self._forget_reader()
             sentence = "query needs more memory than telemetry.query_memory allows"

@@ -30,7 +30,7 @@ from flyproxy.instrument.own_metrics import ProcessRecorder
 from flyproxy.instrument.process_metrics import ProcessMetrics
 from flyproxy.instrument.snapshot import Snapshot
 from flyproxy.runtime.child_channel import ChildChannel
-from flyproxy.runtime.entry import enter
+from flyproxy.runtime.entry import enter, return_large_blocks
 from flyproxy.runtime.front_door_state import FrontDoorState
 from flyproxy.runtime.host_beat import HostBeat, instances_here
 from flyproxy.runtime.known_metadata import known_metadata
@@ -52,6 +52,8 @@ EXPIRE_EVERY_S = 60.0
 STEPS_OF_RETENTION = 10
 """A short retention is looked after so many times in its length."""
 SEAL_EVERY_S = 10.0
+API_BACKLOG = 1024
+"""Connections the kernel holds until they are accepted: beyond, it leaves a caller to try again after a second."""
 
 
 class Telemetry:
@@ -67,6 +69,8 @@ class Telemetry:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, start: Start, sockets: list[socket.socket]) -> None:
+        if not start.threaded:
+            return_large_blocks()
         telemetry = start.resolved.telemetry
         run_dir = Path(start.run_dir)
         segment = OwnSegment(str(run_dir / f"{start.name}.cells"), None, "telemetry")
@@ -198,7 +202,7 @@ class Telemetry:
         application = build_application(ports, lambda: self._resolved.telemetry, self._clock)
         self._runner = build_runner(application)
         await self._runner.setup()
-        await web.SockSite(self._runner, sock).start()
+        await web.SockSite(self._runner, sock, backlog=API_BACKLOG).start()
 
     def _use(self, resolved: Resolved) -> None:
         """The series of apps and instances that are not in this configuration end with the next beat."""
@@ -206,7 +210,7 @@ class Telemetry:
         self._shown: dict[str | None, str] = {}
         self._generation += 1
         self._instances = static_generation(self._generation, resolved)
-        self._snapshot.keep(self._instances.app_names(), self._instances.instance_ids())
+        self._snapshot.keep(self._instances.owned())
         telemetry = resolved.telemetry
         here = instances_here(self._instances.apps) if telemetry.instance_metrics else []
         self._host.keep(here, round(telemetry.own_interval_s * 1000))

@@ -20,6 +20,7 @@ from flyproxy.series.labels import Labels
 from flyproxy.series.samples import Batch, Layout
 from flyproxy.tsdb.faults import StoreError
 from flyproxy.tsdb.import_groups import Group, Numbers, groups_of
+from flyproxy.tsdb.merging import IMPORT_PREFIX
 from flyproxy.tsdb.openmetrics_lines import ImportFault, Lines
 from flyproxy.tsdb.writer import Writer
 
@@ -175,7 +176,7 @@ class _Placing:
                 f"more than {TARGETS_MAX:,} groups of series with time stamps of their own; import the file in parts"
             )
         for _ in range(new):
-            name = f"import/{self._done.id}/{len(self._targets)}"
+            name = f"{IMPORT_PREFIX}{self._done.id}/{len(self._targets)}"
             was_there = self._organization in self._writer.organizations_of(name)
             self._targets.append(_ImportTarget(name, was_there))
         for group, number in zip(groups, chosen, strict=True):

@@ -63,9 +63,10 @@ class Reader:
         sentence for each damaged place, once. Raises StoreError: StoreMissingError while there is none."""
         return cls(path, head_bytes=head_bytes, report=report)
 
-    def organization(self, name: str) -> "OrganizationView":
-        """What one organization stored and nothing else; an unknown one has nothing."""
-        return OrganizationView(self, name)
+    def organization(self, name: str, checkpoint: Callable[[], None] = lambda: None) -> "OrganizationView":
+        """What one organization stored and nothing else; an unknown one has nothing. `checkpoint` is called before each
+        matcher set is looked for in a frame, and ends it by raising."""
+        return OrganizationView(self, name, checkpoint)
 
     def organizations(self) -> list[str]:
         """Sorted names of those that have a frame. For who may see them all; a tenant is never shown this."""
@@ -114,7 +115,14 @@ class Reader:
 
     # What views ask --------------------------------------------------------------------------------------------------
 
-    def select(self, organization: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[Frame]:
+    def select(
+        self,
+        organization: str,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> list[Frame]:
         """See OrganizationView.select."""
         frames = []
         with self._lock, schema.transaction(self._connection, self._path, "selecting", "BEGIN"):
@@ -122,7 +130,7 @@ class Reader:
             if self._last_merged() != self._merged:
                 self._catch_up(first=False)
             self._read_chunks()
-            for stored, rows in self.matching(organization, (matchers,), start_ms, end_ms):
+            for stored, rows in self.matching(organization, (matchers,), start_ms, end_ms, checkpoint):
                 frame = self._read(stored, rows, start_ms, min(end_ms, stored.last_ms))
                 if frame is not None:
                     frames.append(frame)
@@ -161,13 +169,21 @@ class Reader:
         return [stretch for stretch in found if stretch is not None]
 
     def matching(
-        self, organization: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+        self,
+        organization: str,
+        matcher_sets: MatcherSets,
+        start_ms: int,
+        end_ms: int,
+        checkpoint: Callable[[], None] = lambda: None,
     ) -> Iterator[tuple[StoredFrame, Rows]]:
         """The organization's frames with a series that any set takes, and its rows, ascending. Under the lock."""
         for stored in self._organizations.get(organization, {}).values():
             if stored.last_ms < start_ms:
                 continue
-            found = [stored.match(matchers, self._verdicts, start_ms, end_ms) for matchers in matcher_sets or ((),)]
+            found = []
+            for matchers in matcher_sets or ((),):
+                checkpoint()
+                found.append(stored.match(matchers, self._verdicts, start_ms, end_ms))
             rows = found[0] if len(found) == 1 else _union(found)
             if rows.size:
                 yield stored, rows
@@ -335,15 +351,16 @@ class Reader:
 class OrganizationView:
     """One organization's samples: what a query engine reads from (frame.Storage), and its labels."""
 
-    def __init__(self, reader: Reader, organization: str) -> None:
+    def __init__(self, reader: Reader, organization: str, checkpoint: Callable[[], None]) -> None:
         self._reader = reader
         self._organization = organization
+        self._checkpoint = checkpoint
 
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[Frame]:
         """All samples with start_ms <= t <= end_ms of the series that match; arrays are views where they can be, and
         are not to be written to. Series that were not there at that time are left out (one that comes may be all
         ABSENT, where a gap covers it). Raises StoreError and BadPatternError."""
-        return self._reader.select(self._organization, matchers, start_ms, end_ms)
+        return self._reader.select(self._organization, matchers, start_ms, end_ms, self._checkpoint)
 
     def series(self, matcher_sets: MatcherSets | None, start_ms: int, end_ms: int) -> list[Labels]:
         """Sorted label sets of the series that any set takes (None or empty: all) and that were there at some time in
@@ -351,7 +368,7 @@ class OrganizationView:
         there; a series that stopped without an end counts until its target's last row."""
         found: set[Labels] = set()
         with self._reader.lock:
-            for stored, rows in self._reader.matching(self._organization, matcher_sets or (), start_ms, end_ms):
+            for stored, rows in self._matching(matcher_sets, start_ms, end_ms):
                 found.update(stored.index.labels(rows))
         return sorted(found)
 
@@ -359,7 +376,7 @@ class OrganizationView:
         """Sorted names of the labels those series have; bounds as in `series`."""
         found: set[str] = set()
         with self._reader.lock:
-            for stored, rows in self._reader.matching(self._organization, matcher_sets or (), start_ms, end_ms):
+            for stored, rows in self._matching(matcher_sets, start_ms, end_ms):
                 found |= stored.index.names(rows)
         return sorted(found)
 
@@ -367,9 +384,14 @@ class OrganizationView:
         """Sorted values one label has among those series; bounds as in `series`."""
         found: set[str] = set()
         with self._reader.lock:
-            for stored, rows in self._reader.matching(self._organization, matcher_sets or (), start_ms, end_ms):
+            for stored, rows in self._matching(matcher_sets, start_ms, end_ms):
                 found |= stored.index.values(name, rows)
         return sorted(found)
+
+    def _matching(
+        self, matcher_sets: MatcherSets | None, start_ms: int, end_ms: int
+    ) -> Iterator[tuple[StoredFrame, Rows]]:
+        return self._reader.matching(self._organization, matcher_sets or (), start_ms, end_ms, self._checkpoint)
 
 
 def _union(found: Sequence[Rows]) -> Rows:

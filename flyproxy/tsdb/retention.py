@@ -65,7 +65,6 @@ class Retention:
             if len(frames) < FRAMES_PER_CALL and not full:
                 self._last_frame = 0
             self._tell(gone)
-        self._give_back(gone.stretches > 0)
         return gone
 
     def delete_beyond(self, bytes_max: int) -> Gone:
@@ -87,8 +86,14 @@ class Retention:
             if not gone.chunks and oldest[0] is not None:
                 self._delete_rows(oldest[0], self._end_of_chain(*oldest), gone)
             self._tell(gone)
-        self._give_back(gone.stretches > 0)
         return gone
+
+    def give_back_some(self) -> None:
+        """Pages that were freed, to the filesystem, a bounded number. By itself, since what was deleted is deleted
+        also where this fails. Raises StoreError."""
+        with schema.translating(self._path, "giving space back"):
+            # executescript, since execute() takes one step of it only, which is one page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_PER_CALL})")
 
     def give_back(self) -> int:
         """Free pages beyond the share that is kept, to the filesystem; how many went, in a bounded call: call again
@@ -96,7 +101,8 @@ class Retention:
         with schema.translating(self._path, "giving space back"):
             before, pages = self._pragma("freelist_count"), self._pragma("page_count")
             given = before > max(PAGES_PER_CALL, pages // FREE_SHARE)
-            self._give_back(given)
+            if given:
+                self.give_back_some()
             schema.cut_wal(self._connection, self._path)
             return before - self._pragma("freelist_count") if given else 0
 
@@ -169,12 +175,6 @@ class Retention:
         """Readers look at what is left when this number changed."""
         if gone.stretches:
             self._connection.execute("UPDATE counts SET value = value + 1 WHERE name = 'deletions'")
-
-    def _give_back(self, wanted: bool) -> None:
-        if wanted:
-            with schema.translating(self._path, "giving space back"):
-                # executescript, since execute() takes one step of it only, which is one page.
-                self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_PER_CALL})")
 
     def _bytes_used(self) -> int:
         return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")

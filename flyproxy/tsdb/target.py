@@ -56,7 +56,7 @@ class Target:
     """LIVE_MS: live; NEVER_MS: not born yet."""
 
     presence_owed: bool = False
-    """Presence was taken over from another frame and is not written for this one yet."""
+    """Presence of this frame is not on the disk for all its series: some are new, or were taken over from another."""
 
     key_ms: int | None = None
     """The key row of the chain being written; None: the next row is a key row."""
@@ -95,6 +95,7 @@ class Target:
         self.last_seen_ms = np.concatenate((self.last_seen_ms, np.full(len(added), NEVER_MS, np.int64)))
         self.in_order = self.rows.size == len(self.index) and bool((self.rows == np.arange(self.rows.size)).all())
         self.settled = False
+        self.presence_owed = self.presence_owed or bool(added)
         return added
 
     def mostly_gone(self) -> bool:

@@ -359,6 +359,8 @@ class Writer:
         self._counted["rows_deleted"] += gone.rows
         self._counted["chunks_deleted"] += gone.chunks
         self._counted["frames_deleted"] += len(gone.frames)
+        if gone.stretches:
+            self._retention.give_back_some()
         return gone.stretches
 
     def _is_live(self, frame: int, blob: bytes) -> bool:

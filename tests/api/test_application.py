@@ -168,6 +168,7 @@ async def test_each_scheme_brings_a_token(api: Any, scheme: str) -> None:
         ("Bearer fp_personal_0", "the token is not known here: "),
         ("FlyV1 fm2_abc,fm2_def", "the token is not known here: "),
         ("Basic ???", "what follows Basic is not base64 of name:password"),
+        ("Basic", "nothing follows Basic: "),
         ("Basic " + base64.b64encode(b"token").decode(), "what follows Basic holds no colon; "),
         ("Basic " + base64.b64encode(b"token:").decode(), "the token after Basic is empty: "),
         ("Basic " + base64.b64encode(b"\xff:\xff").decode(), "what follows Basic is not base64 of name:password"),
@@ -413,6 +414,25 @@ async def test_a_large_answer_is_its_organizations_until_it_is_read(api: Any) ->
     for response in unread:
         assert await response.read() == body
     assert (await api.client.get(f"{url}?query=small", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_a_large_answer_is_whole_and_a_head_of_it_has_its_length(api: Any, coding: str) -> None:
+    body = b'{"status":"success","data":"%s"}' % (b"xyz" * 1_000_000)
+
+    async def large(request: QueryRequest) -> QueryAnswer:
+        return QueryAnswer(200, body)
+
+    api.runtime.answer = large
+    url, headers = f"{api.url}{BASE}/query?query=1", {**api.headers(), "Accept-Encoding": coding}
+    for _ in range(2):
+        answer = await api.client.get(url, headers=headers)
+        head = await api.client.head(url, headers=headers)
+        assert await answer.read() == body
+        assert await head.read() == b""
+        assert head.headers["Content-Length"] == answer.headers["Content-Length"]
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_a_bound_that_a_worker_met_is_counted(api: Any) -> None:

@@ -107,7 +107,7 @@ async def test_a_connection_is_the_servers_own(make_door: Any) -> None:
 async def test_one_connection_too_many_is_told_so_and_closed(make_door: Any) -> None:
     door = await make_door(connections_max=1)
     reader, writer = await door.dial()
-    writer.write(b"x")
+    writer.write(b"x" + END)
     await reader.readexactly(2)
     other, _ = await door.dial()
     answer = await other.read()
@@ -116,6 +116,59 @@ async def test_one_connection_too_many_is_told_so_and_closed(make_door: Any) -> 
     assert door.reached == ["api_connections"]
     writer.write(b"x")
     assert await reader.readexactly(2) == b"ok"
+
+
+async def test_who_only_holds_connections_open_shuts_out_nobody(make_door: Any) -> None:
+    door = await make_door(connections_max=3)
+    mute = [await door.dial() for _ in range(2)]
+    reader, writer = await door.dial()
+    for _ in range(5):
+        writer.write(b"GET / HTTP/1.1" + END)
+        assert await reader.readexactly(2) == b"ok"
+        mute.append(await door.dial())
+        first, _ = mute.pop(0)
+        assert await first.read() == b""  # the one that was mute for longest; whoever asks keeps its place
+    assert door.reached == ["api_connections"] * 5
+    assert door.bounds.statistics() == {"connections": 3}
+
+
+async def test_a_place_is_taken_from_who_asked_longest_ago_and_never_in_the_middle_of_an_answer(make_door: Any) -> None:
+    busy: set[asyncio.Protocol] = set()
+    door = await make_door(connections_max=2, idle=lambda protocol: protocol not in busy)
+    (first, ask_first), (second, ask_second) = [await door.dial() for _ in range(2)]
+    for reader, writer in ((second, ask_second), (first, ask_first)):
+        writer.write(b"GET / HTTP/1.1" + END)
+        await reader.readexactly(2)
+    third, _ = await door.dial()
+    assert await second.read() == b""
+    busy.update(door.protocols)
+    door.bounds.head_timeout_s = 60.0
+    fourth, _ = await door.dial()
+    assert await third.read() == b""  # its head has not ended
+    ask_first.write(b"x")
+    assert await first.readexactly(2) == b"ok"
+    assert not fourth.at_eof()
+
+
+def test_an_address_makes_room_among_its_own() -> None:
+    closed: list[str] = []
+
+    class FromAfar(asyncio.Transport):
+        def __init__(self, address: str) -> None:
+            super().__init__({"peername": (address, 1)})
+
+        def close(self) -> None:
+            closed.append(str(self.get_extra_info("peername")[0]))
+
+    reached: list[str] = []
+    bounds = BoundedConnections(asyncio.Protocol, reached.append, address_max=1, idle=lambda protocol: True)
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2"):
+        connection = bounds()
+        connection._transport, connection._inner = FromAfar(address), asyncio.Protocol()  # type: ignore[attr-defined]
+        assert bounds.admit(connection, connection._transport)  # type: ignore[arg-type, attr-defined]
+    assert closed == ["192.0.2.2"]
+    assert reached == ["api_connections_of_one"]
+    assert bounds.statistics() == {"connections": 2}
 
 
 def test_the_last_places_are_kept_for_this_machine() -> None:
@@ -243,7 +296,14 @@ async def test_what_cannot_be_parsed_is_answered_and_not_logged(
 async def test_an_idle_stranger_does_not_hold_the_api(api: Any) -> None:
     """The bounds are those of the running API, not only of this file."""
     host, _, port = api.url.removeprefix("http://").partition(":")
-    idle = [await asyncio.open_connection(host, int(port)) for _ in range(CONNECTIONS_MAX + 1)]
-    assert (await idle[-1][0].readline()).split()[1] == b"503"
-    assert api.runtime.limits == ["api_connections"]
+    idle = [await asyncio.open_connection(host, int(port)) for _ in range(CONNECTIONS_MAX)]
+    reader, writer = idle[1]
+    for _ in range(2):  # one that asked something is idle again, but not for longest
+        writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await reader.readuntil(b"healthy.\n")
+        assert answer.split()[1] == b"200"
+        idle.append(await asyncio.open_connection(host, int(port)))
+    assert api.runtime.limits == ["api_connections"] * 2
+    for mute in (0, 2):
+        assert await idle[mute][0].read() == b""
     await hang_up([writer for _, writer in idle])

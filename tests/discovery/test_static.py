@@ -22,8 +22,13 @@ def resolved(text: bytes = TEXT) -> Resolved:
 def test_a_generation_has_its_number_and_what_exists() -> None:
     generation = static_generation(7, resolved())
     assert generation.number == 7
-    assert generation.app_names() == {"hello", "quiet"}
-    assert generation.instance_ids() == {"00000000000001", "00000000000002", "00000000000003"}
+    assert generation.owned() == {
+        ("personal", "hello", ""),
+        ("personal", "hello", "00000000000001"),
+        ("personal", "hello", "00000000000002"),
+        ("personal", "quiet", ""),
+        ("personal", "quiet", "00000000000003"),
+    }
 
 
 def test_each_instance_is_a_target_for_each_endpoint_of_its_app() -> None:

@@ -34,6 +34,11 @@ def instance_of(recorder: Recorder, app: str = "hello", instance: str = "3d8d9e2
     return recorder.instance(app, "personal", "fra", "033a", instance)
 
 
+def owned(organization: str = "personal", **apps: list[str]) -> set[tuple[str, str, str]]:
+    """What `keep` takes: these apps with the ids of their instances."""
+    return {(organization, app, id) for app, ids in apps.items() for id in ("", *ids)}
+
+
 def batch_of(snapshot: Snapshot, organization: str = "personal") -> Batch:
     batches = {batch.organization: batch for batch in snapshot.take(NOW_MS)}
     return batches[organization]
@@ -240,7 +245,7 @@ def test_a_final_segment_is_folded_away_with_what_does_not_exist_any_more(
     recorder = make_worker()
     edge_of(recorder).response(200, MS, 1, 1)
     edge_of(recorder, "bye").response(200, MS, 1, 1)
-    snapshot.keep({"hello"}, {"3d8d9e27b24e89"})
+    snapshot.keep(owned(hello=["3d8d9e27b24e89"]))
     old = recorder.segment
     recorder.rotate(Segment.create(str(run_dir / "edge-0.1.cells"), 0))
     assert os.path.exists(old.path)
@@ -250,7 +255,7 @@ def test_a_final_segment_is_folded_away_with_what_does_not_exist_any_more(
     assert value(batch_of(snapshot), "fly_edge_http_responses_count") == 2
     assert not os.path.exists(old.path)
     assert value(batch_of(snapshot), "fly_edge_http_responses_count") == 2
-    snapshot.keep({"hello", "bye"}, {"3d8d9e27b24e89"})
+    snapshot.keep(owned(hello=["3d8d9e27b24e89"], bye=[]))
     names = {label_value(series, "app") for series in batch_of(snapshot).layout.series}
     assert "bye" not in names
     recorder.segment.close()
@@ -281,7 +286,7 @@ def test_series_of_removed_apps_and_instances_end_once_and_vanish(snapshot: Snap
             instance_of(recorder, app, f"{app}-{instance}").response(200, MS)
     recorder.fold()
     before = batch_of(snapshot)
-    snapshot.keep({"hello"}, {"hello-aaaa"})
+    snapshot.keep(owned(hello=["hello-aaaa"]))
     farewell, after = batch_of(snapshot), batch_of(snapshot)
     assert set(farewell.layout.series) == set(before.layout.series)
     for series, stale in zip(farewell.layout.series, is_stale(farewell.values), strict=True):
@@ -291,23 +296,49 @@ def test_series_of_removed_apps_and_instances_end_once_and_vanish(snapshot: Snap
     assert {label_value(series, "instance") for series in after.layout.series} == {"", "hello-aaaa"}
     assert not is_stale(after.values).any()
     assert batch_of(snapshot).layout is after.layout
-    snapshot.keep({"hello", "bye"}, {"hello-aaaa", "hello-bbbb", "bye-aaaa", "bye-bbbb"})
+    snapshot.keep(owned(hello=["hello-aaaa", "hello-bbbb"], bye=["bye-aaaa", "bye-bbbb"]))
     assert value(batch_of(snapshot), "fly_edge_http_responses_count", app="bye") == 1
 
 
 def test_an_organization_whose_last_app_is_removed_says_farewell(snapshot: Snapshot, make_worker: MakeWorker) -> None:
     edge_of(make_worker())
     edge = batch_of(snapshot)
-    snapshot.keep((), ())
+    snapshot.keep(())
     farewell = batch_of(snapshot)
     assert farewell.layout.series == edge.layout.series
     assert is_stale(farewell.values).all()
     assert [batch.organization for batch in snapshot.take(NOW_MS)] == ["_operator"]
 
 
+def test_an_app_that_another_organization_has_now_ends_for_the_one_before(
+    snapshot: Snapshot, make_worker: MakeWorker
+) -> None:
+    recorder = make_worker()
+    for organization in ("personal", "other"):
+        recorder.edge("hello", organization, "ord", "2bc3").response(200, MS, 1, 1)
+        recorder.instance("hello", organization, "ord", "2bc3", "hello-aaaa").response(200, MS)
+    recorder.fold()
+    snapshot.keep(owned("personal", hello=["hello-aaaa"]))
+    assert "other" not in {batch.organization for batch in snapshot.take(NOW_MS)}
+    snapshot.keep(owned("other", hello=["hello-aaaa"]))
+    assert is_stale(batch_of(snapshot).values).all()
+    assert {batch.organization for batch in snapshot.take(NOW_MS)} == {"_operator", "other"}
+
+
+def test_an_instance_id_that_another_app_has_now_ends_for_the_one_before(
+    snapshot: Snapshot, make_worker: MakeWorker
+) -> None:
+    recorder = make_worker()
+    for app in ("hello", "bye"):
+        instance_of(recorder, app, "aaaa").response(200, MS)
+    recorder.fold()
+    snapshot.keep(owned(hello=["aaaa"], bye=[]))
+    assert {label_value(series, "app") for series in batch_of(snapshot).layout.series} == {"hello"}
+
+
 def test_the_operators_own_apps_are_always_kept(snapshot: Snapshot, make_worker: MakeWorker) -> None:
     make_worker().edge("_unmatched", "_operator", "ord", "2bc3")
-    snapshot.keep((), ())
+    snapshot.keep(())
     assert value(batch_of(snapshot, "_operator"), "fly_edge_data_in", app="_unmatched") == 0
 
 
@@ -320,11 +351,11 @@ def test_a_removed_apps_counts_leave_the_base_unless_a_living_worker_still_has_t
             edge_of(recorder, app).transferred(5, 0)
         recorder.fold()
     snapshot.take(NOW_MS)
-    snapshot.keep({"another"}, ())
+    snapshot.keep(owned(another=[]))
     snapshot.retire(dead.segment.path)
     snapshot.retire(last.segment.path)
     snapshot.take(NOW_MS)
-    snapshot.keep({"one", "two"}, ())
+    snapshot.keep(owned(one=[], two=[]))
     batch = batch_of(snapshot)
     assert value(batch, "fly_edge_data_in", app="one") == 10
     assert {label_value(series, "app") for series in batch.layout.series} == {"one"}

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 Behaviour = Callable[[Reader, Writer], Awaitable[None]]
 
 SLOW = r"^(no complete answer within|connected, but no answer within|a page of more than)"

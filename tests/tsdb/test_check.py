@@ -169,3 +169,22 @@ def test_a_file_of_format_1_says_so(filled: Writer, store_path: str) -> None:
 def test_an_empty_store_is_sound(open_writer: OpenWriter, store_path: str) -> None:
     open_writer()
     assert check(store_path, print) == Checked()
+
+
+def test_series_that_had_no_sample_yet_are_sound(
+    open_writer: Callable[..., Writer],
+    store_path: str,
+    sentences: list[str],
+    layout: Callable[..., Layout],
+    batch: Callable[..., Batch],
+) -> None:
+    writer, nothing = open_writer(), ABSENT[0]
+    writer.append([batch(0, layout("a"), [nothing])])
+    assert check(store_path, sentences.append).faults == 0
+    writer.append([batch(1, layout("a"), [1])])
+    writer.append([batch(2, layout("a", "b"), [1, nothing])])
+    assert check(store_path, sentences.append).faults == 0
+    writer.close()
+    open_writer().append([batch(3, layout("a", "b"), [1, 2])])
+    assert check(store_path, sentences.append).frames == 1
+    assert not sentences

@@ -115,7 +115,7 @@ def test_too_few_or_too_large_frames_stay(deployed: Writer, monkeypatch: pytest.
     with monkeypatch.context() as patched:
         patched.setattr(merging, "MERGE_FRAMES_MIN", DEPLOYS + 1)
         assert deployed.merge(LATER_MS, STRETCH_MS) == 0
-    monkeypatch.setattr(merging, "MERGE_CELLS_MAX", 64 * 25)  # 2 series of 11 columns are small, 3 are not
+    monkeypatch.setattr(merging, "MERGE_CELLS_MAX", merging.SMALL_SHARE * 25)  # 2 series of 11 columns are small, 3 are not
     monkeypatch.setattr(merging, "MERGE_FRAMES_MIN", 2)
     steps = []
     while merged := deployed.merge(LATER_MS, STRETCH_MS):
@@ -159,3 +159,45 @@ def test_a_target_that_comes_back_after_its_frame_was_merged_begins_a_new_one(
     frames = open_reader().organization("personal").select((), LATER_MS, LATER_MS + 15_000)
     assert [7.0, 8.0] in [row for frame in frames for row in frame.values.tolist()]
     assert MERGE_FRAMES_MIN <= DEPLOYS
+
+
+def test_frames_too_different_to_fit_together_merge_with_those_of_their_shape(
+    open_writer: Callable[..., Writer],
+    open_reader: OpenReader,
+    layout: MakeLayout,
+    batch: MakeBatch,
+    samples: Collect,
+    seal_all: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest frame is wide, and no other one fits beside it."""
+    monkeypatch.setattr(merging, "MERGE_CELLS_MAX", merging.SMALL_SHARE * 100)
+    writer, wide = open_writer(), layout(gauges=[f"wide{place}" for place in range(90)])
+    writer.append([batch(0, wide, range(90), target="wide")])
+    writer.end_target("personal", "wide", 0)
+    for deploy in range(3 * MERGE_FRAMES_MIN):
+        brief = layout(gauges=[f"own{deploy}"])
+        for beat in range(70):
+            writer.append([batch(deploy * 1_000 + beat, brief, [beat], target=f"t{deploy}")])
+        writer.end_target("personal", f"t{deploy}", deploy * 1_000 + 70)
+    seal_all(writer, LATER_MS, STRETCH_MS)
+    before = samples(open_reader().organization("personal").select((), *FOREVER))
+    while writer.merge(LATER_MS, STRETCH_MS):
+        pass
+    assert writer.statistics()["frames"] <= 1 + MERGE_FRAMES_MIN
+    assert samples(open_reader().organization("personal").select((), *FOREVER)) == before
+
+
+def test_a_frame_that_was_quiet_while_it_lived_is_merged_once_it_ended(
+    open_writer: Callable[..., Writer], layout: MakeLayout, batch: MakeBatch, seal_all: Callable[..., int]
+) -> None:
+    """As after a machine's long sleep."""
+    writer, one = open_writer(), layout("a")
+    targets = [f"t{number}" for number in range(MERGE_FRAMES_MIN)]
+    writer.append([batch(0, one, [1], target=target) for target in targets])
+    seal_all(writer, LATER_MS, STRETCH_MS)
+    assert writer.merge(LATER_MS, STRETCH_MS) == 0
+    for target in targets:
+        writer.end_target("personal", target, LATER_MS)
+    seal_all(writer, 2 * LATER_MS, STRETCH_MS)
+    assert writer.merge(2 * LATER_MS, STRETCH_MS) == MERGE_FRAMES_MIN - 1

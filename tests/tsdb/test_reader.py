@@ -116,6 +116,33 @@ def test_matcher_sets_are_joined(open_reader: OpenReader, filled: Writer) -> Non
         view.series([named("(", MatchOp.MATCH)], *FOREVER)
 
 
+class TooLongError(Exception):
+    """What an asker raises at its deadline."""
+
+
+def test_a_long_search_ends_where_its_asker_says(open_reader: OpenReader, filled: Writer) -> None:
+    """A hundred patterns over all labels: the deadline is looked at before each."""
+    reader, left = open_reader(), [3]
+
+    def checkpoint() -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise TooLongError
+
+    view = reader.organization("personal", checkpoint)
+    sets = [named("a"), named("b"), named("c")]
+    for search in (view.series, view.label_names, lambda *asked: view.label_values("__name__", *asked)):
+        left[0] = 3
+        with pytest.raises(TooLongError):
+            search(sets, *FOREVER)
+    left[0] = 1
+    with pytest.raises(TooLongError):
+        view.select(named("a"), *FOREVER)
+    left[0] = 5
+    assert names_of(view.series(sets, *FOREVER)) == ["a", "b", "c"]
+    assert len(reader.organization("personal").select(named("a"), *FOREVER)) == 1
+
+
 def test_series_that_were_not_there_at_the_time_are_not_listed(
     open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
 ) -> None:

@@ -107,6 +107,25 @@ def test_freed_pages_are_given_back(open_writer: OpenWriter, layout: MakeLayout,
     assert writer.statistics()["file_bytes"] < before / 4
 
 
+def test_what_was_deleted_is_deleted_though_its_pages_cannot_be_given_back(
+    open_reader: OpenReader, writer: Writer, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    """A row after it must not be a difference to one that is gone, nor of a frame that is."""
+
+    def refuse_giving_back(action: int, pragma: str | None, *_: object) -> int:
+        return int(action == sqlite3.SQLITE_PRAGMA and pragma == "incremental_vacuum")
+
+    for delete in (lambda: writer.delete_before(10**9), lambda: writer.shrink(1)):
+        writer.append([batch(ROWS, layout("a"), [1])])
+        writer._connection.set_authorizer(refuse_giving_back)
+        with pytest.raises(StoreError, match="not authorized while giving space back"):
+            delete()
+        writer._connection.set_authorizer(None)
+        assert writer.append([batch(ROWS + 1, layout("a"), [2])]) == []
+        assert times_of(open_reader()) == [ROWS + 1]
+        writer.delete_before(10**9)
+
+
 def test_expire_uses_the_stores_retention(open_writer: OpenWriter, writer: Writer) -> None:
     assert writer.expire(100 + KEY_ROWS) == KEY_ROWS + 4
     writer.close()
