@@ -256,6 +256,8 @@ class Writer:
             self._targets[target.organization, target.name] = target
             raise
         self._write(target, target.hand_over(after, batch.timestamp_ms), counted)
+        if not after.index:  # it gets no row now, and the target's last one is that of the frame it left
+            after.last_ms = batch.timestamp_ms
         return after
 
     def _write(self, target: Target, row: Row, counted: Counter[str]) -> None:

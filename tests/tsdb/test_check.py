@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flyproxy.series.frame import ABSENT
 from flyproxy.series.samples import Batch, Layout
 from flyproxy.tsdb.check import Checked, check
 from flyproxy.tsdb.db import StoreError, StoreForeignError, StoreMissingError, Writer
@@ -179,12 +180,12 @@ def test_series_that_had_no_sample_yet_are_sound(
     batch: Callable[..., Batch],
 ) -> None:
     writer, nothing = open_writer(), ABSENT[0]
-    writer.append([batch(0, layout("a"), [nothing])])
+    writer.append([batch(0, layout("a"), [nothing]), batch(0, layout(), [], target="without a series")])
     assert check(store_path, sentences.append).faults == 0
     writer.append([batch(1, layout("a"), [1])])
     writer.append([batch(2, layout("a", "b"), [1, nothing])])
     assert check(store_path, sentences.append).faults == 0
     writer.close()
     open_writer().append([batch(3, layout("a", "b"), [1, 2])])
-    assert check(store_path, sentences.append).frames == 1
+    assert check(store_path, sentences.append).frames == 2
     assert not sentences

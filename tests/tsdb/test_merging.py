@@ -112,10 +112,10 @@ def test_what_is_not_quiet_for_a_stretch_yet_stays(deployed: Writer) -> None:
 
 
 def test_too_few_or_too_large_frames_stay(deployed: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "MERGE_CELLS_MAX", merging.SMALL_SHARE * 25)  # 2 series of 11 columns fit, 3 do not
     with monkeypatch.context() as patched:
         patched.setattr(merging, "MERGE_FRAMES_MIN", DEPLOYS + 1)
         assert deployed.merge(LATER_MS, STRETCH_MS) == 0
-    monkeypatch.setattr(merging, "MERGE_CELLS_MAX", merging.SMALL_SHARE * 25)  # 2 series of 11 columns are small, 3 are not
     monkeypatch.setattr(merging, "MERGE_FRAMES_MIN", 2)
     steps = []
     while merged := deployed.merge(LATER_MS, STRETCH_MS):

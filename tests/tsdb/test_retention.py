@@ -115,7 +115,8 @@ def test_what_was_deleted_is_deleted_though_its_pages_cannot_be_given_back(
     def refuse_giving_back(action: int, pragma: str | None, *_: object) -> int:
         return int(action == sqlite3.SQLITE_PRAGMA and pragma == "incremental_vacuum")
 
-    for delete in (lambda: writer.delete_before(10**9), lambda: writer.shrink(1)):
+    deletes: list[Callable[[], int]] = [lambda: writer.delete_before(10**9), lambda: writer.shrink(1)]
+    for delete in deletes:
         writer.append([batch(ROWS, layout("a"), [1])])
         writer._connection.set_authorizer(refuse_giving_back)
         with pytest.raises(StoreError, match="not authorized while giving space back"):

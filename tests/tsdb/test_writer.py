@@ -339,3 +339,21 @@ def test_statistics_count_what_was_done(open_writer: OpenWriter, layout: MakeLay
     assert (counted["targets"], counted["series"], counted["layouts"]) == (1, 2, 1)
     assert counted["row_bytes"] > 0
     assert counted["file_bytes"] > 0
+
+
+def test_a_frame_left_for_one_without_a_series_still_says_when_the_last_row_was(
+    open_writer: OpenWriter,
+    open_reader: OpenReader,
+    layout: MakeLayout,
+    batch: MakeBatch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a newborn's zero would stand where the frame that was left has a sample of the same series."""
+    monkeypatch.setattr(target_module, "DEAD_SERIES_MAX", 2)
+    writer, every, none = open_writer(), layout("a", "b", "c"), layout()
+    writer.append([batch(0, every, [1, 2, 3]), batch(10_000, every, [1, 2, 3]), batch(11_000, none, [])])
+    writer.append([batch(12_000, none, [])])
+    assert len(writer.append([batch(12_000, every, [4, 5, 6])])) == 1
+    writer.append([batch(26_000, every, [4, 5, 6])])
+    times = [frame.timestamps_ms.tolist() for frame in open_reader().organization("personal").select((), 0, 60_000)]
+    assert times == [[0, 10_000, 11_000, 12_000], [12_000, 26_000]]
