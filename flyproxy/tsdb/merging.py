@@ -98,6 +98,8 @@ class Merging:
                     members = self._fitting(frames) if len(frames) >= MERGE_FRAMES_MIN else []
                     if len(members) >= MERGE_FRAMES_MIN:
                         merged = self._merge(organization, members, stretch, presence_version)
+                        for member in members:
+                            del self._shapes[member.frame]
                         return [*(member.frame for member in members), merged]
         return []
 

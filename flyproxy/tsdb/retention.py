@@ -15,6 +15,8 @@ ROWS_PER_CALL = 4096
 """Rows of the log deleted in one call (a call ends with the chain that reaches it)."""
 CHUNKS_PER_CALL = 16
 """Chunks deleted in one call."""
+CHAINS_PER_CALL = 64
+"""Chains of the log deleted in one call for the file's size, each of another frame."""
 FRAMES_PER_CALL = 2048
 """Frames looked at in one call."""
 PAGES_PER_CALL = 2048
@@ -68,23 +70,26 @@ class Retention:
         return gone
 
     def delete_beyond(self, bytes_max: int) -> Gone:
-        """The oldest stretches of all frames, while the file's pages in use are more than that: chunks, or one chain
-        of the log where that is older than every chunk. Raises StoreError, and then nothing was deleted."""
+        """The oldest stretches of all frames, while the file's pages in use are more than that: chunks, or chains of
+        the log where those are older than every chunk. Raises StoreError, and then nothing was deleted."""
         gone = Gone()
         if self._bytes_used() <= bytes_max:
             return gone
         with schema.transaction(self._connection, self._path, "deleting what is beyond its size"):
-            oldest = self._connection.execute("SELECT frame, min(ts_ms) FROM log").fetchone()
+            logs = self._connection.execute(
+                "SELECT frame, min(ts_ms) AS oldest_ms FROM log GROUP BY frame ORDER BY oldest_ms LIMIT ?",
+                (CHAINS_PER_CALL,),
+            ).fetchall()
             chunks = self._connection.execute(
                 "SELECT id, frame, last_ms FROM chunks ORDER BY last_ms LIMIT ?", (CHUNKS_PER_CALL,)
             ).fetchall()
             for chunk, frame, last_ms in chunks:
-                if (oldest[0] is not None and last_ms >= oldest[1]) or self._bytes_used() <= bytes_max:
+                if (logs and last_ms >= logs[0][1]) or self._bytes_used() <= bytes_max:
                     break
                 self._delete_chunk(chunk, gone)
                 self._forget_empty(frame, gone)
-            if not gone.chunks and oldest[0] is not None:
-                self._delete_rows(oldest[0], self._end_of_chain(*oldest), gone)
+            if not gone.chunks and logs:
+                self._delete_chains(logs, self._end_of_chain(*logs[0]), bytes_max, gone)
             self._tell(gone)
         return gone
 
@@ -150,6 +155,14 @@ class Retention:
         self._connection.executemany("DELETE FROM log WHERE id = ?", doomed)
         gone.rows += len(doomed)
         self._forget_empty(frame, gone)
+
+    def _delete_chains(self, logs: list[tuple[int, int]], end_ms: int, bytes_max: int, gone: Gone) -> None:
+        """The oldest chain of each of those frames, (frame, its oldest row), that began before `end_ms`: where they
+        overlap none is older than the other."""
+        for frame, oldest_ms in logs:
+            if gone.rows and (oldest_ms >= end_ms or gone.rows >= ROWS_PER_CALL or self._bytes_used() <= bytes_max):
+                return
+            self._delete_rows(frame, self._end_of_chain(frame, oldest_ms), gone)
 
     def _end_of_chain(self, frame: int, oldest_ms: int) -> int:
         """The time before which the frame's oldest chain lies."""

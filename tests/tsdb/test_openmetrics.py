@@ -268,6 +268,28 @@ def test_the_same_file_twice_changes_nothing(imported: Callable[..., tuple[Impor
     assert before == after
 
 
+def test_the_same_file_twice_changes_nothing_after_short_lived_frames_were_merged(
+    imported: Callable[..., tuple[Imported, str]], tmp_path: Path
+) -> None:
+    """Frames of an import are small and over, but their last rows are what tells the second import."""
+    lines = [f'a{{n="{n}"}} {at} {at * 60_000 + n * 1000}' for n in range(20) for at in range(3)]
+    text = "".join(f"{line}\n" for line in lines)
+    first, before = imported(text)
+    assert first.targets == 20
+    writer = Writer.open(str(tmp_path / "fresh.db"))
+    for _ in range(2):
+        while writer.seal(10**12).more:
+            pass
+    while writer.merge(10**12):
+        pass
+    assert writer.statistics()["chunks"] >= 20
+    assert writer.statistics()["log_rows"] == 0
+    writer.close()
+    second, after = imported(text)
+    assert (second.samples, second.already_there) == (0, 60)
+    assert before == after
+
+
 def test_an_import_that_was_broken_off_goes_on(
     imported: Callable[..., tuple[Imported, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

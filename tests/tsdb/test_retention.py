@@ -279,3 +279,16 @@ def test_a_write_ahead_log_that_readers_kept_from_being_folded_away_is_cut_back(
     assert os.path.getsize(store_path + "-wal") == 0
     reader.refresh()
     assert len(times_of(reader)) == 400
+
+
+def test_the_oldest_chains_of_many_frames_go_in_one_call(
+    open_writer: OpenWriter, open_reader: OpenReader, layout: MakeLayout, batch: MakeBatch
+) -> None:
+    """Else a fleet would fill its log faster than a call a chain can empty it."""
+    writer, one = open_writer(), layout("a")
+    for row in range(3 * KEY_ROWS):
+        writer.append([batch(row, one, [row], target=f"t{number}") for number in range(20)])
+    writer.append([batch(10**6, one, [1], target="late")])
+    assert writer.shrink(1) == 20 * KEY_ROWS
+    assert set(times_of(open_reader())) == {*range(KEY_ROWS, 3 * KEY_ROWS), 10**6}
+    assert [writer.shrink(1) for _ in range(4)] == [20 * KEY_ROWS, 20 * KEY_ROWS, 1, 0]

@@ -12,6 +12,7 @@ import pytest
 from flyproxy.series.frame import ABSENT
 from flyproxy.series.labels import labels_from
 from flyproxy.series.samples import Batch, Layout
+from flyproxy.tsdb import target as target_module
 from flyproxy.tsdb.db import (
     Reader,
     StoreBusyError,
