@@ -6,6 +6,7 @@ Everything it starts ends with it: the apps and the front door are children that
 import asyncio
 import ctypes
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -270,6 +271,12 @@ def mint_token(data_dir: Path) -> str:
     return TokenFile(data_dir / "tokens", SystemClock()).mint("personal", Scope.READ)
 
 
+def own_name() -> str:
+    """How this program was called, so that what is printed can be pasted outside of its virtual environment too."""
+    called = Path(sys.argv[0])
+    return shlex.quote(str(called)) if called.name == "flyproxy" and called.is_file() else "flyproxy"
+
+
 def invitation(stage: Stage, base: str, token: str) -> str:
     """What to try, ready to paste."""
     query = "sum by (region, status) (rate(fly_edge_http_responses_count[1m]))"
@@ -288,6 +295,8 @@ Ask in PromQL, over Fly's own API:
     {base}/prometheus/personal/api/v1/query \\
     --data-urlencode 'query={query}'
 The apps' own metrics are kept beside them: try query=up
+Or from a terminal, as every verb that takes -c (the folder is gone when the demo ends):
+  {own_name()} query 'sum by (app, region) (up)' -c {shlex.quote(str(stage.config))}
 
 Grafana: data source Prometheus, URL {base}/prometheus/personal,
   header Authorization: Bearer {token}

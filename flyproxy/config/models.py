@@ -94,7 +94,7 @@ class Telemetry(Section):
     )
     retention: Annotated[float, seconds(_MINUTE, 36_500 * _DAY)] = setting("15d", "duration", "How long samples stay.")
     retention_size: Annotated[int, size(16 * _MIB, 1024 * _TIB)] | None = setting(
-        None, "size or null", "What the store may take on the disk: the oldest samples go first; null: any."
+        None, "size or null", "What the store's file may hold: the oldest samples go first; null: any."
     )
     own_interval: Annotated[float, seconds(100 * _MS, 5 * _MINUTE)] = setting(
         "5s", "duration", "How often the front door's own counters are sampled."

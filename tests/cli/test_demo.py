@@ -58,6 +58,16 @@ def test_the_demo_shows_every_region_and_leaves_nothing_behind(demo: subprocess.
     assert seen == REGIONS, said
     command = re.search(r"curl -s -H 'Authorization: Bearer (\S+)' \\\n\s+(\S+)", said)
     assert command, said
+    question = re.search(r"flyproxy query '([^']+)' -c (\S+)", said)
+    assert question, said
+    asked = [sys.executable, "-m", "flyproxy", "query", question[1], "-c", question[2]]
+    deadline = time.monotonic() + 20  # the apps' own metrics come with the first scrape
+    while True:
+        answer = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True, timeout=30).stdout
+        if re.search(r"hello\s+ord\s+\d", answer):
+            break
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.2)
     started = descendants(demo.pid)
     assert len(started) >= 8 + 4  # eight apps; supervisor, telemetry, query worker, edge workers
     demo.send_signal(signal.SIGINT)
