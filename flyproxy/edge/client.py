@@ -17,7 +17,7 @@ from flyproxy.edge import faults
 from flyproxy.edge.faults import Fault, fault_of_status
 from flyproxy.edge.forwarding import OWNED
 from flyproxy.edge.proxy import Exchange
-from flyproxy.edge.route import Doorway
+from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.wire import half_close, reset, unlimited
 from flyproxy.edge.worker import BODY_RATE_NS, NEVER, Worker
 from flyproxy.http1.body import ChunkedBody
@@ -41,9 +41,9 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests, hands them to exchanges, one at a time."""
 
     __slots__ = (
-        "_begun_ns", "_body", "_body_from_ns", "_buffer", "_counted", "_door", "_exchange", "_free_ns", "_full",
-        "_held", "_left", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "deadline_ns", "ended_ns",
-        "eof_pending", "ip", "suffix", "transport",
+        "_before", "_begun_ns", "_body", "_body_from_ns", "_buffer", "_counted", "_door", "_exchange", "_free_ns",
+        "_full", "_held", "_left", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "deadline_ns",
+        "ended_ns", "eof_pending", "ip", "suffix", "transport",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, door: Doorway) -> None:
@@ -68,6 +68,8 @@ class ClientConnection(asyncio.Protocol):
         self._free_ns = 0
         """When the last answer was over."""
         # of a request
+        self._before: RequestHead | None = None
+        """The head of the last plain request, to be compared with the next."""
         self._exchange: Exchange | None = None
         self._begun_ns = 0
         self._body: ChunkedBody | None = None
@@ -92,22 +94,44 @@ class ClientConnection(asyncio.Protocol):
         worker.joined(self)
         if len(worker.clients) > worker.connections_max:
             worker.process.limit_reached("connections")
-            self._refuse(faults.CONNECTION_LIMIT)
+            self._refuse(faults.CONNECTION_LIMIT, 0)
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._arrived(data)
+            if self._state == HEAD and not self._buffer:
+                self._begun_ns = self._worker.monotonic_ns()
+                self._head_arrived(data)
+            else:
+                self._arrived(data)
         except Exception as bug:
             self._mistaken(bug)
+
+    def _head_arrived(self, data: bytes) -> None:
+        """The beginning of a request on a connection that was idle: nearly always one whole plain request."""
+        worker = self._worker
+        try:
+            head = worker.request_parser.parse(data, self._before)
+        except HttpFault as fault:
+            self._refuse_head(fault, len(data))
+            return
+        if head is None or not head.plain or head.size != len(data):
+            self._buffer = data
+            self._read_requests(head)
+            return
+        self._before = head
+        door = self._door
+        route = door.router.route(head.host) or door.unmatched
+        if self._counted is None:
+            self._count_for(route)
+        self._state = BUSY
+        self.deadline_ns = NEVER
+        exchange = self._exchange = Exchange(worker, door, self, route, head, self._begun_ns)
+        exchange.ask()
 
     def _arrived(self, data: bytes) -> None:
         state = self._state
         if state == HEAD:
-            if self._buffer:
-                self._buffer += data
-            else:
-                self._buffer = data
-                self._begun_ns = self._worker.monotonic_ns()
+            self._buffer += data
             self._read_requests()
         elif state in (COUNTED, CHUNKED):
             self._body_arrived(data)
@@ -173,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_ns = NEVER
         if self._state == HEAD and self._buffer:
             process.limit_reached("head_timeout")
-            self._refuse(faults.HEAD_TIMEOUT)
+            self._refuse(faults.HEAD_TIMEOUT, len(self._buffer))
         elif self._state in (COUNTED, CHUNKED) and self._exchange is not None:
             process.limit_reached("body_timeout")
             self._exchange.fail(faults.BODY_TIMEOUT)
@@ -212,23 +236,23 @@ class ClientConnection(asyncio.Protocol):
 
     # requests
 
-    def _read_requests(self) -> None:
-        """All requests the buffer holds whole, as far as each one's answer is there before the next."""
+    def _read_requests(self, head: RequestHead | None = None) -> None:
+        """All requests the buffer holds whole, as far as each one's answer is there before the next; `head`: what was
+        read of it already."""
         worker = self._worker
         self._reading = True
         while self._state == HEAD and self._buffer:
             buffer = self._buffer
             try:
-                head = worker.request_parser.parse(buffer)
+                head = head or worker.request_parser.parse(buffer)
             except HttpFault as fault:
-                if fault.status in _LIMITS:
-                    worker.process.limit_reached(_LIMITS[fault.status])
-                self._refuse(fault_of_status(fault.status), fault.reason)
+                self._refuse_head(fault, len(buffer))
                 break
             if head is None:
                 self._head_begun(buffer)
                 break
             self._request(head, buffer)
+            head = None
             if self.ended_ns:
                 self._ended_with(self._exchange)
         self._reading = False
@@ -260,9 +284,8 @@ class ClientConnection(asyncio.Protocol):
     def _request(self, head: RequestHead, buffer: bytes | bytearray) -> None:
         door = self._door
         route = door.router.route(head.host) or door.unmatched
-        if self._counted is None and route is not door.unmatched:
-            self._counted = route.edge
-            route.edge.connected()
+        if self._counted is None:
+            self._count_for(route)
         exchange = self._exchange = Exchange(self._worker, door, self, route, head, self._begun_ns)
         rest = buffer[head.size :] if len(buffer) != head.size else b""
         if head.content_length <= 0 and not head.chunked:
@@ -281,6 +304,12 @@ class ClientConnection(asyncio.Protocol):
             return
         exchange.begin(part, whole=self._state == BUSY)
         self._check_body_size(exchange)
+
+    def _count_for(self, route: Route) -> None:
+        """The connection counts for the app of its first routed request."""
+        if route is not self._door.unmatched:
+            self._counted = route.edge
+            route.edge.connected()
 
     def _begin_body(self, head: RequestHead) -> None:
         worker = self._worker
@@ -347,13 +376,18 @@ class ClientConnection(asyncio.Protocol):
             self._full = True
             self._steer()
 
-    def _refuse(self, fault: Fault, reason: str = "") -> None:
-        """Answer what is no request; it counts under no app."""
-        door, buffer = self._door, self._buffer
+    def _refuse_head(self, fault: HttpFault, size: int) -> None:
+        if fault.status in _LIMITS:
+            self._worker.process.limit_reached(_LIMITS[fault.status])
+        self._refuse(fault_of_status(fault.status), size, fault.reason)
+
+    def _refuse(self, fault: Fault, size: int, reason: str = "") -> None:
+        """Answer the `size` bytes that are no request; they count under no app."""
+        door = self._door
         self._buffer = b""
         self._unread = fault is not faults.CONNECTION_LIMIT  # no time to wait for one too many
         self._state = BUSY
-        nobody = RequestHead(b"", b"", 1, b"", b"", [], None, -1, False, False, False, None, False, len(buffer))
+        nobody = RequestHead(b"", b"", 1, b"", b"", None, -1, False, False, False, None, False, size, False)
         self._exchange = Exchange(self._worker, door, self, door.unmatched, nobody, self._begun_ns)
         self._exchange.fail(fault, reason=reason)
 

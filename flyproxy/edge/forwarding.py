@@ -11,7 +11,7 @@ from email.utils import formatdate
 from flyproxy import __version__
 from flyproxy.edge.faults import Fault
 from flyproxy.http1.head import RequestHead, ResponseHead
-from flyproxy.http1.writer import request_head_bytes, response_bytes, response_head_bytes
+from flyproxy.http1.writer import response_bytes
 
 OWNED = frozenset(
     (
@@ -56,7 +56,8 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
 
 def suffix_template(door_port: int, region: str) -> bytes:
-    """The lines every request through one door gets, each with its CRLF; `% (ip, ip)` makes them a connection's."""
+    """The lines every request through one door gets, each with its CRLF, and the beginning of the
+    last, whose value is the request's id; `% (ip, ip)` makes them a connection's."""
     named = region.encode("ascii", "replace").replace(b"%", b"%%")
     return (
         b"Fly-Client-IP: %%b\r\n"
@@ -69,13 +70,25 @@ def suffix_template(door_port: int, region: str) -> bytes:
         b"X-Forwarded-Port: %d\r\n"
         b"X-Forwarded-SSL: off\r\n"
         b"Via: 1.1 flyproxy\r\n"
+        b"Fly-Request-Id: "
     ) % (door_port, named, door_port)
 
 
-def request_head(
-    head: RequestHead, host: bytes, suffix: bytes, request_id: bytes, start_us: int, traceparent: bytes
-) -> bytes:
-    """The request head for the instance, always HTTP/1.1 on a connection that stays open."""
+def request_head(head: RequestHead, suffix: bytes, request_id: bytes, start_us: int, trace_lines: bytes) -> bytes:
+    """The request head for the instance, always HTTP/1.1 on a connection that stays open.
+
+    suffix        as of suffix_template, the connection's
+    trace_lines   as of RequestIds.trace_lines: they end the head
+    """
+    pieces = (
+        head.method, b" ", head.target, b" HTTP/1.1\r\n", head.block, b"" if head.plain else _framing(head), suffix,
+        request_id, b"\r\nX-Request-Start: t=%d" % start_us, trace_lines,
+    )  # fmt: skip
+    return b"".join(pieces)
+
+
+def _framing(head: RequestHead) -> bytes:
+    """The lines that say what a request carries or wants besides the question."""
     if head.content_length >= 0:
         framing = b"Content-Length: %d\r\n" % head.content_length
     elif head.chunked:
@@ -86,16 +99,11 @@ def request_head(
         framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif head.te_trailers:
         framing += b"Connection: TE\r\nTE: trailers\r\n"
-    ours = b"\r\nX-Request-Start: t=%d\r\nFly-Traceparent: %b\r\nTraceparent: %b\r\n\r\n" % (
-        start_us,
-        traceparent,
-        traceparent,
-    )
-    ending = (framing, suffix, b"Fly-Request-Id: ", request_id, ours)
-    return request_head_bytes(head.method, head.target, host, head.lines, ending)
+    return framing
 
 
-_OURS = b"Server: %b\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: " % SERVER
+OURS = b"Server: %b\r\nVia: 1.1 flyproxy\r\nFly-Request-Id: " % SERVER
+"""What every answer that goes on gets, behind its own lines; the request's id follows."""
 
 
 def response_head(
@@ -112,19 +120,16 @@ def response_head(
     `close` says `Connection: close`; `keep_alive_said` answers an HTTP/1.0 client that asked to stay; `dechunk` leaves
     out a chunked framing that the client cannot read.
     """
-    if head.content_length >= 0:
-        framing = b"\r\nContent-Length: %d\r\n" % head.content_length
-    elif head.chunked and not dechunk:
-        framing = b"\r\nTransfer-Encoding: chunked\r\n"
-    else:
-        framing = b"\r\n"
     if head.upgrade is not None:
-        framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+        connection = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head.upgrade
     elif close:
-        framing += b"Connection: close\r\n"
+        connection = b"Connection: close\r\n\r\n"
     elif keep_alive_said:
-        framing += b"Connection: keep-alive\r\n"
-    return response_head_bytes(head.status, head.reason, head.lines, (_OURS, request_id, framing, b"\r\n", body))
+        connection = b"Connection: keep-alive\r\n\r\n"
+    else:
+        connection = b"\r\n"
+    framing = b"" if dechunk else head.framing
+    return b"".join((head.start, OURS, request_id, b"\r\n", framing, connection, body))
 
 
 def is_event_stream(lines: list[bytes]) -> bool:
@@ -137,7 +142,7 @@ def is_event_stream(lines: list[bytes]) -> bool:
 
 def interim_head(head: ResponseHead) -> bytes:
     """A 1xx answer on its way to the client."""
-    return response_head_bytes(head.status, head.reason, head.lines)
+    return head.start + b"\r\n"
 
 
 def own_response(

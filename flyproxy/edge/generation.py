@@ -80,6 +80,7 @@ class Generation:
                 tiers=by_distance(instances, region, positions),
                 access_log=app.access_log,
                 host=_spoken_host(app),
+                only=instances[0][1] if len(instances) == 1 else None,
             )
         unmatched = Route(
             app=UNMATCHED_APP,

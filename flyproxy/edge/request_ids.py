@@ -32,7 +32,7 @@ class RequestIds:
         self._second = -1
         self._time_stem = self._chance_stem = self._stem = b""
         self._counter = _COUNTER_MAX
-        self._contexts: list[bytes] = []
+        self._lines: list[bytes] = []
 
     def ulid(self, unix_ms: int) -> bytes:
         """26 characters, larger than every one before within the same millisecond."""
@@ -41,11 +41,11 @@ class RequestIds:
             counter = self._renew(unix_ms)
         return self._stem + _PAIRS[counter >> 10] + _PAIRS[counter & 1023]
 
-    def traceparent(self) -> bytes:
-        """A new W3C trace context, not sampled."""
-        if not self._contexts:
+    def trace_lines(self) -> bytes:
+        """The lines of a new W3C trace context, not sampled; they end a head."""
+        if not self._lines:
             self._draw()
-        return self._contexts.pop()
+        return self._lines.pop()
 
     def _renew(self, unix_ms: int) -> int:
         """Another millisecond, or no count left: the stem anew; returns the count to go on with."""
@@ -64,10 +64,15 @@ class RequestIds:
         """Trace contexts from one draw; no 16 digits in a row are all zero, as no id may be."""
         size = TRACE_CONTEXTS_DRAWN * _TRACE_DIGITS
         digits = (b"%0*x" % (size, self._getrandbits(4 * size))).replace(b"0" * 16, b"0" * 15 + b"1")
-        self._contexts = [
-            b"00-%b-%b-00" % (digits[begin : begin + 32], digits[begin + 32 : begin + _TRACE_DIGITS])
+        self._lines = [
+            trace_lines(b"00-%b-%b-00" % (digits[begin : begin + 32], digits[begin + 32 : begin + _TRACE_DIGITS]))
             for begin in range(0, size, _TRACE_DIGITS)
         ]
+
+
+def trace_lines(traceparent: bytes) -> bytes:
+    """The end of a head that goes to an instance in this trace context."""
+    return b"\r\nFly-Traceparent: %b\r\nTraceparent: %b\r\n\r\n" % (traceparent, traceparent)
 
 
 def is_traceparent(value: bytes) -> bool:

@@ -23,6 +23,8 @@ class Route:
     access_log: bool
     host: bytes
     """The Host the instance is told when the client sent none (HTTP/1.0)."""
+    only: Instance | None = None
+    """Its instance, where there is just one."""
 
 
 class Doorway:

@@ -40,6 +40,10 @@ class UpstreamUser(Protocol):
         """A 1xx arrived; False: nobody asked for it."""
         ...
 
+    def answered_whole(self, head: ResponseHead, data: bytes) -> None:
+        """The final head and all of its body, in one piece."""
+        ...
+
     def answered(self, head: ResponseHead, body: bytes, *, over: bool) -> None:
         """The final head, with the part of the body that came with it."""
         ...
@@ -67,6 +71,7 @@ class UpstreamConnection(asyncio.Protocol):
     """Serves one request at a time."""
 
     __slots__ = (
+        "_before",
         "_body",
         "_buffer",
         "_dialled_ns",
@@ -103,6 +108,8 @@ class UpstreamConnection(asyncio.Protocol):
         # of one request
         self.user: UpstreamUser | None = None
         self._state = IDLE
+        self._before: ResponseHead | None = None
+        """The head of the last answer that came in one piece, to be compared with the next."""
         self._buffer: bytes | bytearray = b""
         self._body: ChunkedBody | None = None
         self._left = 0
@@ -184,7 +191,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._arrived(data)
+            if self._state != HEAD or self._buffer or self.user is None:
+                self._arrived(data)
+                return
+            user = self.user
+            self.received += len(data)
+            head = self._worker.response_parser.parse(data, user.method, self._before)
+            if head is not None and head.extent == len(data):
+                self._before = head
+                self.reusable = head.keep_alive
+                user.answered_whole(head, data)
+            else:
+                self._head_read(user, head, data)
+        except HttpFault as fault:
+            self._fail(faults.BAD_RESPONSE, fault.reason)
         except Exception as bug:
             self._mistaken(bug)
 
@@ -281,25 +301,28 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer += data
             buffer = self._buffer
         try:
-            head = self._worker.response_parser.parse(buffer, user.method)
-            while head is not None and head.status < 200 and head.status != 101:
-                buffer = buffer[head.size :]
-                self._interims += 1
-                if self._interims > INTERIM_MAX:
-                    self._worker.process.limit_reached("interim_answers")
-                    self._fail(faults.BAD_RESPONSE, f"more than {INTERIM_MAX} answers before the answer")
-                    return
-                if not user.interim(head):
-                    self._fail(faults.BAD_RESPONSE, f"an unasked {head.status}")
-                    return
-                head = self._worker.response_parser.parse(buffer, user.method) if buffer else None
-            if head is None:
-                self._buffer = bytearray(buffer)
-                return
-            self._buffer = b""
-            self._final_head(user, head, bytes(buffer[head.size :]))
+            self._head_read(user, self._worker.response_parser.parse(buffer, user.method), buffer)
         except HttpFault as fault:
             self._fail(faults.BAD_RESPONSE, fault.reason)
+
+    def _head_read(self, user: UpstreamUser, head: ResponseHead | None, buffer: bytes | bytearray) -> None:
+        """Go on with the head that was read from the beginning of `buffer`, if it is the final one."""
+        while head is not None and head.status < 200 and head.status != 101:
+            buffer = buffer[head.size :]
+            self._interims += 1
+            if self._interims > INTERIM_MAX:
+                self._worker.process.limit_reached("interim_answers")
+                self._fail(faults.BAD_RESPONSE, f"more than {INTERIM_MAX} answers before the answer")
+                return
+            if not user.interim(head):
+                self._fail(faults.BAD_RESPONSE, f"an unasked {head.status}")
+                return
+            head = self._worker.response_parser.parse(buffer, user.method) if buffer else None
+        if head is None:
+            self._buffer = bytearray(buffer)
+            return
+        self._buffer = b""
+        self._final_head(user, head, bytes(buffer[head.size :]))
 
     def _final_head(self, user: UpstreamUser, head: ResponseHead, rest: bytes) -> None:
         """Set the body's framing; nothing goes on before the bytes that came with the head are found good."""

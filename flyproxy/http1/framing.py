@@ -21,7 +21,7 @@ from flyproxy.http1.fields import (
     Field,
 )
 from flyproxy.http1.grammar import Authority, host_and_port
-from flyproxy.http1.head import RequestHead, ResponseHead
+from flyproxy.http1.head import CRLF, RequestHead, ResponseHead
 
 _LISTS = frozenset((b"x-forwarded-for", b"forwarded", b"via"))
 _BODILESS = frozenset((204, 304))
@@ -45,8 +45,9 @@ def settle_request(
     if len(fields) == 1 and minor and authority is None:
         only = fields[0]
         if only.kind == HOST:  # most requests: nothing else to weigh
+            block = block_of(only.value, lines)
             return RequestHead(
-                method, target, 1, only.meaning, only.value, lines, None, -1, False, True, False, None, False, size
+                method, target, 1, only.meaning, block, None, -1, False, True, False, None, False, size, True
             )
     host: Field | None = None
     coding: Field | None = None
@@ -102,22 +103,32 @@ def settle_request(
         name, sent = host.meaning, host.value
         if authority is not None:
             _check_agreement(authority, sent)
+    keep_alive = not options & CLOSE and (minor == 1 or bool(options & KEEP_ALIVE))
+    announced = coding is not None or content_length >= 0
+    plain = minor == 1 and keep_alive and not announced and owned is None and upgrade is None and not te_trailers
     return RequestHead(
         method,
         target,
         minor,
         name,
-        sent,
-        lines,
+        block_of(sent, lines),
         owned,
         content_length,
         coding is not None,
-        not options & CLOSE and (minor == 1 or bool(options & KEEP_ALIVE)),
+        keep_alive,
         expect is not None,
         upgrade,
         te_trailers,
         size,
+        plain,
     )
+
+
+def block_of(host: bytes, lines: list[bytes]) -> bytes:
+    """The header lines of a request that goes on: its Host first, unless there is none."""
+    if not lines:
+        return b"Host: %b\r\n" % host if host else b""
+    return b"".join((b"Host: ", host, CRLF, CRLF.join(lines), CRLF)) if host else CRLF.join(lines) + CRLF
 
 
 def settle_response(
@@ -179,8 +190,20 @@ def settle_response(
             keep_alive = False
     else:
         upgrade = None
+    if content_length >= 0:
+        framing = b"Content-Length: %d\r\n" % content_length
+    else:
+        framing = b"Transfer-Encoding: chunked\r\n" if coding is not None else b""
+    start = b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    if lines:
+        start = b"".join((start, CRLF.join(lines), CRLF))
+    if status < 200 or (has_body and content_length < 0):
+        extent = -1
+    else:
+        extent = size + content_length if has_body else size
+    chunked = coding is not None
     return ResponseHead(
-        status, reason, minor, lines, content_length, coding is not None, keep_alive, upgrade, size, has_body
+        status, reason, minor, start, content_length, chunked, keep_alive, upgrade, size, has_body, extent, framing
     )
 
 

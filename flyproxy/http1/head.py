@@ -1,6 +1,22 @@
 """What a head says. A head exists only when all its lines were checked, so whoever holds one may pass its bytes on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+CRLF = b"\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the lines of a plain head were read: by their names alone, but for a few."""
+
+    names: tuple[bytes, ...]
+    """Every line's name with its colon, as spelled."""
+    special: tuple[tuple[int, bytes], ...]
+    """The lines that do not simply go on, Host among them: which, and as they were sent."""
+    host: bytes
+    """Host's value."""
+    verbatim: bool
+    """What goes on is what came: Host stands first, spelled as we do, and nothing else is special."""
 
 
 @dataclass(slots=True)
@@ -14,11 +30,10 @@ class RequestHead:
     """The 1 in HTTP/1.1, or 0."""
     host: bytes
     """Lower case, without port or final dot, IPv6 in brackets; b"" only for HTTP/1.0 without Host."""
-    host_line_value: bytes
-    """The Host value as it was sent, to go on."""
-    lines: list[bytes]
-    """Header lines as they were sent, without CRLF, that may go on: not Host, nothing hop-by-hop or named by
-    Connection, no framing, nothing proxy-owned. `Expect: 100-continue` is among them when `expect_continue` is."""
+    block: bytes
+    """Header lines that may go on, each with its CRLF: `Host: ` with its value as it was sent (unless there was none),
+    then the others as they were sent, in order: nothing hop-by-hop or named by Connection, no framing, nothing
+    proxy-owned. `Expect: 100-continue` is among them when `expect_continue` is."""
     owned: dict[bytes, bytes] | None
     """Proxy-owned headers the client sent: lower-case name to the last value (lists such as X-Forwarded-For: all
     values joined by ", "); None when there were none."""
@@ -34,6 +49,22 @@ class RequestHead:
     """The client said `TE: trailers`."""
     size: int
     """Bytes of the head in the buffer: empty lines in front and the empty line behind included."""
+    plain: bool
+    """Nothing but a question: HTTP/1.1, no body, the connection stays, nothing upgraded, expected or claimed."""
+    tail: bytes = field(default=b"", compare=False, repr=False)
+    """All bytes behind the request line as they came, if the connection's next head may be compared with them."""
+    shape: "Shape | None" = field(default=None, compare=False, repr=False)
+    """How these lines were read, if the connection's next head may be read in the same way."""
+
+    @property
+    def host_line_value(self) -> bytes:
+        """The Host value as it was sent, to go on."""
+        return self.block[len(b"Host: ") : self.block.index(CRLF)] if self.host else b""
+
+    @property
+    def lines(self) -> list[bytes]:
+        """What goes on besides Host, a line each, without CRLF."""
+        return self.block.split(CRLF)[1 if self.host else 0 : -1]
 
 
 @dataclass(slots=True)
@@ -44,8 +75,8 @@ class ResponseHead:
     """100 to 599."""
     reason: bytes
     minor: int
-    lines: list[bytes]
-    """As in RequestHead; framing lines are left out, to be written anew from the fields below."""
+    start: bytes
+    """The status line, rebuilt, and the header lines that may go on as they were sent, in order, each with its CRLF."""
     content_length: int
     """As announced, -1 if it was not; with `has_body` false it only tells what a GET would have got."""
     chunked: bool
@@ -58,3 +89,14 @@ class ResponseHead:
     has_body: bool
     """False for answers to HEAD and for 1xx, 204 and 304: no body byte may follow. True with neither length nor
     chunked: the body ends when the connection does."""
+    extent: int
+    """Bytes of the whole answer, head and body; -1: only its end tells, or it is not the final one."""
+    framing: bytes
+    """The line that says how long the body is, with its CRLF; b"" when nothing does."""
+    raw: bytes = field(default=b"", compare=False, repr=False)
+    """The head as it came, if the next answer on the same connection may be compared with it; b"": it may not."""
+
+    @property
+    def lines(self) -> list[bytes]:
+        """What goes on, a line each, without CRLF."""
+        return self.start.split(CRLF)[1:-1]

@@ -21,8 +21,8 @@ from itertools import filterfalse
 from typing import Protocol
 
 from flyproxy.http1.faults import HttpFault
-from flyproxy.http1.fields import FORWARDED, SECRET, Field, FieldReader
-from flyproxy.http1.framing import settle_request, settle_response
+from flyproxy.http1.fields import CONNECTION, DROP, FORWARDED, HOST, SECRET, Field, FieldReader
+from flyproxy.http1.framing import block_of, settle_request, settle_response
 from flyproxy.http1.grammar import (
     EVERYDAY_METHODS,
     HEADER_LINE_IN_HEAD,
@@ -33,7 +33,7 @@ from flyproxy.http1.grammar import (
     check_method,
     unusual_request_line,
 )
-from flyproxy.http1.head import RequestHead, ResponseHead
+from flyproxy.http1.head import RequestHead, ResponseHead, Shape
 from flyproxy.http1.limits import HeadLimits
 from flyproxy.http1.shape import check_begun_request, check_begun_response, check_bounds, start_of_request
 
@@ -45,16 +45,23 @@ that never do hardly fill the memory."""
 NAMES_REMEMBERED = 1024
 NAME_BYTES_REMEMBERED = 64
 STATUS_LINES_REMEMBERED = 256
+SHAPES_REMEMBERED = 256
+TAIL_BYTES_REMEMBERED = 2048
+"""Of a connection's last head: what is longer is not compared with the next one."""
 
 _CRLF = b"\r\n"
 _END = b"\r\n\r\n"
+_starts_with = bytes.startswith
 
 
 class RequestParser(Protocol):
     """Reads requests' heads."""
 
-    def parse(self, buffer: bytes | bytearray) -> RequestHead | None:
-        """The head the buffer begins with, or None while it is incomplete. Raises HttpFault; then close."""
+    def parse(self, buffer: bytes | bytearray, before: RequestHead | None = None) -> RequestHead | None:
+        """The head the buffer begins with, or None while it is incomplete. Raises HttpFault; then close.
+
+        before   the last head of the same connection, given up: it may come back as this one
+        """
         ...
 
     def statistics(self) -> dict[str, int]:
@@ -65,10 +72,14 @@ class RequestParser(Protocol):
 class ResponseParser(Protocol):
     """Reads answers' heads."""
 
-    def parse(self, buffer: bytes | bytearray, request_method: bytes) -> ResponseHead | None:
+    def parse(
+        self, buffer: bytes | bytearray, request_method: bytes, before: ResponseHead | None = None
+    ) -> ResponseHead | None:
         """The answer to a request of this method the buffer begins with, or None while it is incomplete.
 
         Raises HttpFault, always with status 502: the connection must not be used again.
+
+        before   the last head on the same connection; it may come back as this one
         """
         ...
 
@@ -200,7 +211,7 @@ class StrictRequestParser(_StrictLines):
     def __init__(self, limits: HeadLimits, owned: frozenset[bytes]) -> None:
         super().__init__(limits, owned, request=True)
 
-    def parse(self, buffer: bytes | bytearray) -> RequestHead | None:
+    def parse(self, buffer: bytes | bytearray, before: RequestHead | None = None) -> RequestHead | None:
         limits = self._limits
         start = start_of_request(buffer, limits)
         end = buffer.find(_END, start)
@@ -220,19 +231,24 @@ class CachedRequestParser(_CachedLines):
 
     def __init__(self, limits: HeadLimits, owned: frozenset[bytes]) -> None:
         super().__init__(limits, owned, request=True)
+        self._shapes: dict[Shape, Shape] = {}
 
-    def parse(self, buffer: bytes | bytearray) -> RequestHead | None:
+    def parse(self, buffer: bytes | bytearray, before: RequestHead | None = None) -> RequestHead | None:
+        if before is not None and before.tail and type(buffer) is bytes:
+            head = self._parse_again(buffer, before)
+            if head is not None:
+                return head
         start = start_of_request(buffer, self._limits) if buffer.startswith(_CRLF) else 0
         end = buffer.find(_END, start)
         if end < 0:
             check_begun_request(buffer, start, self._limits)
             return None
         size = end + 4
-        head = bytes(buffer[start:end])
-        lines = head.split(_CRLF)
+        raw = bytes(buffer[start:end])
+        lines = raw.split(_CRLF)
         first = lines.pop(0)
         if size > self._small_bytes or len(lines) > self._header_count:
-            check_bounds(head, len(first), size, self._limits)
+            check_bounds(raw, len(first), size, self._limits)
         match = ORIGIN_LINE.fullmatch(first)
         if match is None:
             method, target, minor, authority = unusual_request_line(first)
@@ -242,7 +258,74 @@ class CachedRequestParser(_CachedLines):
             if method not in EVERYDAY_METHODS:
                 check_method(method)
         fields = self._sort_out(lines, list(filterfalse(self._passes, lines)))
-        return settle_request(method, target, minor, authority, lines, fields, size)
+        head = settle_request(method, target, minor, authority, lines, fields, size)
+        if head.plain and authority is None and size <= TAIL_BYTES_REMEMBERED:
+            head.tail = raw[len(first) + 2 :] + _END
+        return head
+
+    def _parse_again(self, buffer: bytes, before: RequestHead) -> RequestHead | None:
+        """The head of a client that asks as it asked before: the same lines, or the same names; None: read it anew."""
+        tail = before.tail
+        end = buffer.find(_CRLF)
+        match = ORIGIN_LINE.fullmatch(buffer, 0, end) if end > 0 else None
+        if match is None:
+            return None
+        method, target, digit = match.groups()
+        if digit != b"1" or method not in EVERYDAY_METHODS:
+            return None
+        end += 2
+        if buffer.startswith(tail, end):
+            before.size = end + len(tail)
+        elif not self._same_names(buffer, end, before):
+            return None
+        if before.size > self._small_bytes:
+            return None
+        before.method, before.target = method, target
+        return before
+
+    def _same_names(self, buffer: bytes, begin: int, before: RequestHead) -> bool:
+        """Whether the lines from `begin` have the names of those before, and good values; then `before` has them."""
+        end = buffer.find(_END, begin)
+        shape = before.shape or self._learn_shape(before)
+        if shape is None or end < 0:
+            return False
+        raw = buffer[begin:end]
+        lines = raw.split(_CRLF)
+        if (
+            len(lines) != len(shape.names)
+            or not all(map(_starts_with, lines, shape.names))
+            or len(raw.translate(None, VALUE_BYTES)) != 2 * len(lines) - 2
+        ):
+            return False
+        for number, line in shape.special:
+            if lines[number] != line:
+                return False
+        before.size = end + 4
+        before.tail = buffer[begin : end + 4]
+        if shape.verbatim:
+            before.block = before.tail[:-2]
+        else:
+            for number, _ in reversed(shape.special):
+                del lines[number]
+            before.block = block_of(shape.host, lines)
+        return True
+
+    def _learn_shape(self, head: RequestHead) -> Shape | None:
+        """How the lines of a plain head were read; None: not by their names."""
+        came = head.tail[:-4].split(_CRLF)
+        fields = self._sort_out(list(came), list(filterfalse(self._passes, came)))
+        for field in fields:
+            if field.kind not in (HOST, DROP) and (field.kind != CONNECTION or field.names):
+                head.tail = b""  # not to be asked again
+                return None
+        special = tuple((number, line) for number, line in enumerate(came) if any(line == one.line for one in fields))
+        names = tuple(line[: line.index(b":") + 1] for line in came)
+        host = next(field.value for field in fields if field.kind == HOST)
+        shape = Shape(names, special, host, len(special) == 1 and came[0] == b"Host: " + host)
+        if len(self._shapes) >= SHAPES_REMEMBERED:
+            self._shapes.clear()
+        shape = head.shape = self._shapes.setdefault(shape, shape)
+        return shape
 
 
 class StrictResponseParser(_StrictLines):
@@ -251,7 +334,9 @@ class StrictResponseParser(_StrictLines):
     def __init__(self, limits: HeadLimits, dropped: frozenset[bytes] = frozenset()) -> None:
         super().__init__(limits, frozenset(), request=False, dropped=dropped)
 
-    def parse(self, buffer: bytes | bytearray, request_method: bytes) -> ResponseHead | None:
+    def parse(
+        self, buffer: bytes | bytearray, request_method: bytes, before: ResponseHead | None = None
+    ) -> ResponseHead | None:
         limits = self._limits
         end = buffer.find(_END)
         try:
@@ -284,21 +369,28 @@ class CachedResponseParser(_CachedLines):
             self._status_lines[line] = read
         return read
 
-    def parse(self, buffer: bytes | bytearray, request_method: bytes) -> ResponseHead | None:
+    def parse(
+        self, buffer: bytes | bytearray, request_method: bytes, before: ResponseHead | None = None
+    ) -> ResponseHead | None:
+        if before is not None and before.raw and request_method != b"HEAD" and buffer.startswith(before.raw):
+            return before
         end = buffer.find(_END)
         try:
             if end < 0:
                 check_begun_response(buffer, self._limits)
                 return None
             size = end + 4
-            head = bytes(buffer[:end])
-            lines = head.split(_CRLF)
+            raw = bytes(buffer[:end])
+            lines = raw.split(_CRLF)
             first = lines.pop(0)
             if size > self._small_bytes or len(lines) > self._header_count:
-                check_bounds(head, len(first), size, self._limits)
+                check_bounds(raw, len(first), size, self._limits)
             status, reason, minor = self._status_lines.get(first) or self._learn_status_line(first)
             fields = self._sort_out(lines, list(filterfalse(self._passes, lines)))
-            return settle_response(status, reason, minor, lines, fields, size, request_method)
+            head = settle_response(status, reason, minor, lines, fields, size, request_method)
+            if status >= 200 and request_method != b"HEAD" and size <= TAIL_BYTES_REMEMBERED:
+                head.raw = raw + _END
+            return head
         except HttpFault as fault:
             raise HttpFault(502, fault.reason, fault.limit) from None
 

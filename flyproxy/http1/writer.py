@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-CRLF = b"\r\n"
 REASONS: dict[int, bytes] = {
     100: b"Continue",
     101: b"Switching Protocols",
@@ -44,27 +43,6 @@ REASONS: dict[int, bytes] = {
 """Reason phrases of RFC 9110 (and 499) for answers of our own."""
 
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
-
-
-def request_head_bytes(
-    method: bytes, target: bytes, host: bytes, lines: Sequence[bytes], ending: tuple[bytes, ...] = (CRLF,)
-) -> bytes:
-    """A whole request head: the line rebuilt, Host first unless empty, the lines as they are, then the ending.
-
-    lines    header lines without CRLF
-    ending   pieces that make up complete header lines, each line with its CRLF, and the empty line behind them
-
-    One join, so that every byte is copied once.
-    """
-    start = b" HTTP/1.1\r\nHost: " if host else b" HTTP/1.1"
-    return b"".join((method, b" ", target, start, host, CRLF, CRLF.join(lines), CRLF if lines else b"", *ending))
-
-
-def response_head_bytes(
-    status: int, reason: bytes, lines: Sequence[bytes], ending: tuple[bytes, ...] = (CRLF,)
-) -> bytes:
-    """A whole response head; as request_head_bytes. What is there of the body may be the ending's last piece."""
-    return b"".join((b"HTTP/1.1 %d %b\r\n" % (status, reason), CRLF.join(lines), CRLF if lines else b"", *ending))
 
 
 def response_bytes(

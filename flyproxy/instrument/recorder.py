@@ -38,6 +38,7 @@ _APP_LOAD = tuple(
 _NET = (FAMILIES["fly_instance_net_recv_bytes"], FAMILIES["fly_instance_net_sent_bytes"])
 
 _BOUNDS_NS = bounds_ns(_EDGE_TIME[0])
+_FIRST_NS = _BOUNDS_NS[0]
 _SUM = len(BUCKETS) + 1
 _COUNTED = len(BUCKETS) + 2
 """A histogram is a list: [buckets, +Inf, sum in ns | place of its first cell | the bucket changed since the last fold].
@@ -57,7 +58,7 @@ FULL_ENOUGH = 0.5
 class _Child:
     """One label set's recorder: its histograms by status, and whether it waits to be folded."""
 
-    __slots__ = ("__weakref__", "_dirty", "_labels", "_organization", "_recorder", "_status_family", "_statuses")
+    __slots__ = ("__weakref__", "_labels", "_organization", "_recorder", "_status_family", "_statuses", "dirty")
 
     def __init__(
         self, recorder: "Recorder", organization: str, labels: dict[str, str], status_family: tuple[Family]
@@ -66,7 +67,7 @@ class _Child:
         self._organization = organization
         self._labels = labels
         self._status_family = status_family
-        self._dirty = False
+        self.dirty = False
         self._statuses: dict[int, list[int]] = {}
 
     def _open_status(self, status: int) -> list[int]:
@@ -90,6 +91,10 @@ class _Child:
                 if histogram[_PLACE] == UNPLACED:
                     histogram[_PLACE] = self._place(self._status_family, {"status": str(status)})
                 _fold_histogram(histogram, cells)
+
+    def mark(self) -> None:
+        """It changed for the first time since the last fold: whoever changes `in_flight` by hand calls this."""
+        self._recorder.mark(self)
 
     def fold(self, cells: "memoryview[int]") -> None:
         raise NotImplementedError
@@ -138,26 +143,63 @@ class EdgeRecorder(_Child):
             histogram[_CHANGED] = bucket if histogram[_CHANGED] == _NONE else _SEVERAL
         self._bytes_in += bytes_in
         self._bytes_out += bytes_out
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
+
+    def exchanged(
+        self,
+        instance: "InstanceRecorder",
+        status: int,
+        duration_ns: int,
+        instance_ns: int,
+        bytes_in: int,
+        bytes_out: int,
+        to_instance: int,
+        from_instance: int,
+    ) -> None:
+        """A request answered by an instance, from beginning to end: `response` here and there, `transferred` and
+        `finished` there, in one call, because most requests end so."""
+        try:
+            histogram, other = self._statuses[status], instance._statuses[status]
+        except KeyError:
+            histogram, other = self._open_status(status), instance._open_status(status)
+        bucket = 0 if duration_ns <= _FIRST_NS else bisect_left(_BOUNDS_NS, duration_ns)
+        histogram[bucket] += 1
+        histogram[_SUM] += duration_ns
+        if histogram[_CHANGED] != bucket:
+            histogram[_CHANGED] = bucket if histogram[_CHANGED] == _NONE else _SEVERAL
+        bucket = 0 if instance_ns <= _FIRST_NS else bisect_left(_BOUNDS_NS, instance_ns)
+        other[bucket] += 1
+        other[_SUM] += instance_ns
+        if other[_CHANGED] != bucket:
+            other[_CHANGED] = bucket if other[_CHANGED] == _NONE else _SEVERAL
+        self._bytes_in += bytes_in
+        self._bytes_out += bytes_out
+        instance._received += to_instance
+        instance._sent += from_instance
+        instance.in_flight -= 1
+        if not self.dirty:
+            self._recorder.mark(self)
+        if not instance.dirty:
+            self._recorder.mark(instance)
 
     def transferred(self, bytes_in: int, bytes_out: int) -> None:
         """Bytes that belong to no counted response: upgrades, raw TCP, refused heads."""
         self._bytes_in += bytes_in
         self._bytes_out += bytes_out
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def connected(self) -> None:
         """A client connection turned out to be for this app (its first routed request, or a raw TCP door)."""
         self._connects += 1
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def disconnected(self) -> None:
         """Such a connection ended."""
         self._disconnects += 1
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def error(self, code: str) -> None:
@@ -166,12 +208,12 @@ class EdgeRecorder(_Child):
         if count is None:
             count = self._errors[code] = [0, self._place(_EDGE_ERROR, {"code": code})]
         count[0] += 1
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def fold(self, cells: "memoryview[int]") -> None:
         """Copy what changed into the segment (Recorder.fold calls this)."""
-        self._dirty = False
+        self.dirty = False
         if self._traffic == UNPLACED:
             self._traffic = self._place(_EDGE_TRAFFIC)
         place = self._traffic
@@ -219,13 +261,13 @@ class InstanceRecorder(_Child):
     def started(self) -> None:
         """A request or connection was given to the instance."""
         self.in_flight += 1
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def finished(self) -> None:
         """It is over, whichever way."""
         self.in_flight -= 1
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def response(self, status: int, duration_ns: int) -> None:
@@ -239,14 +281,14 @@ class InstanceRecorder(_Child):
         histogram[_SUM] += duration_ns
         if histogram[_CHANGED] != bucket:
             histogram[_CHANGED] = bucket if histogram[_CHANGED] == _NONE else _SEVERAL
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def transferred(self, to_instance: int, from_instance: int) -> None:
         """Wire bytes, heads included."""
         self._received += to_instance
         self._sent += from_instance
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def dialled(self, duration_ns: int) -> None:
@@ -258,18 +300,18 @@ class InstanceRecorder(_Child):
         histogram[_SUM] += duration_ns
         if histogram[_CHANGED] != bucket:
             histogram[_CHANGED] = bucket if histogram[_CHANGED] == _NONE else _SEVERAL
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def hung_up(self) -> None:
         """A connection to the instance ended."""
         self._disconnects += 1
-        if not self._dirty:
+        if not self.dirty:
             self._recorder.mark(self)
 
     def fold(self, cells: "memoryview[int]") -> None:
         """Copy what changed into the segment (Recorder.fold calls this)."""
-        self._dirty = False
+        self.dirty = False
         if self._load == UNPLACED:
             self._load, self._net = self._place(_APP_LOAD), self._place_net()
         place = self._load
@@ -300,7 +342,7 @@ class InstanceRecorder(_Child):
         _empty(self._connect_time)
         for histogram in self._statuses.values():
             _empty(histogram)
-        if self.in_flight and not self._dirty:
+        if self.in_flight and not self.dirty:
             self._recorder.mark(self)
 
 
@@ -347,7 +389,7 @@ class Recorder:
 
     def mark(self, child: _Child) -> None:
         """A child changed for the first time since the last fold (children call this)."""
-        child._dirty = True
+        child.dirty = True
         dirty = self._dirty
         dirty.append(child)
         if len(dirty) == 1 and self.on_dirty is not None:

@@ -12,6 +12,7 @@ from flyproxy.edge.forwarding import (
     response_head,
     suffix_template,
 )
+from flyproxy.edge.request_ids import trace_lines
 from flyproxy.http1.limits import HeadLimits
 from flyproxy.http1.parser import request_parser, response_parser
 
@@ -24,7 +25,7 @@ TRACE = b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00"
 def forwarded(raw: bytes) -> bytes:
     head = REQUESTS.parse(raw)
     assert head is not None
-    return request_head(head, head.host_line_value, SUFFIX, b"01X-ord", 1_700_000_000_000_001, TRACE)
+    return request_head(head, SUFFIX, b"01X-ord", 1_700_000_000_000_001, trace_lines(TRACE))
 
 
 def answered(raw: bytes, *, close: bool = False, keep_alive_said: bool = False, dechunk: bool = False) -> bytes:

@@ -190,7 +190,8 @@ def test_we_refuse_what_h11_refuses(raw: bytes) -> None:
     request = connection.next_event()
     assert isinstance(request, h11.Request)
     assert request.method == head.method
-    assert dict(request.headers).get(b"host", head.host_line_value) == head.host_line_value
+    host = dict(request.headers).get(b"host")
+    assert host is None or head.block.startswith(b"Host: %b\r\n" % host)
 
 
 @FUZZ
