@@ -34,7 +34,6 @@ HALF_CLOSED_NS = 1_000_000_000
 """How long the answer to a client that sends no more may take to begin, or to go on, nanoseconds: it may have left."""
 EMPTY_LINES_BYTES = 4
 """Of a buffer that holds nothing but empty lines."""
-_LIMITS = {413: "body_bytes", 414: "line_bytes", 431: "head_bytes"}
 
 
 class ClientConnection(asyncio.Protocol):
@@ -299,6 +298,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             part = self._take(bytes(rest))
         except HttpFault as fault:
+            self._worker.beyond(fault)
             exchange.bytes_in += len(rest)
             exchange.fail(fault_of_status(fault.status), reason=fault.reason)
             return
@@ -331,6 +331,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             part = self._take(data)
         except HttpFault as fault:
+            worker.beyond(fault)
             exchange.bytes_in += len(data)
             exchange.fail(fault_of_status(fault.status), reason=fault.reason)
             return
@@ -377,8 +378,7 @@ class ClientConnection(asyncio.Protocol):
             self._steer()
 
     def _refuse_head(self, fault: HttpFault, size: int) -> None:
-        if fault.status in _LIMITS:
-            self._worker.process.limit_reached(_LIMITS[fault.status])
+        self._worker.beyond(fault)
         self._refuse(fault_of_status(fault.status), size, fault.reason)
 
     def _refuse(self, fault: Fault, size: int, reason: str = "") -> None:

@@ -76,6 +76,7 @@ class Instance:
             worker.process.limit_reached("connect_timeout")
             fault, why = faults.CONNECT_TIMEOUT, f"no connection within {worker.connect_s:g} s"
         except OSError as refusal:
+            worker.not_opened(refusal.errno)
             fault, why = dial_fault(refusal.errno), refusal.strerror or str(refusal)
         else:
             if not self._tell(waiter, lambda: waiter.dialled(upstream)):

@@ -94,6 +94,7 @@ class Passthrough:
             self._connected()
 
     def _refused(self, number: int) -> None:
+        self._worker.not_opened(number)
         self._try_another(dial_fault(number), os.strerror(number))
 
     def _try_another(self, fault: Fault, why: str) -> None:

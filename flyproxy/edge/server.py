@@ -6,6 +6,7 @@ unchanged instances keep their connections, recorders keep counting. Nothing is 
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,7 @@ from flyproxy.config import resolved
 from flyproxy.edge import flow
 from flyproxy.edge.generation import Generation, announce, check
 from flyproxy.edge.listener import Door
-from flyproxy.edge.worker import DRAIN_GRACE_NS, Worker
+from flyproxy.edge.worker import DRAIN_GRACE_NS, NEVER, Worker
 from flyproxy.errors import NotReadyError
 from flyproxy.instrument.recorder import Recorder
 
@@ -135,5 +136,17 @@ class EdgeServer:
 
     def _tidy(self, now_ns: int) -> None:
         if self._generation is not None:
+            until_ns = now_ns if _descriptors_left() else NEVER
+            if until_ns == NEVER:
+                self._running().process.limit_reached("descriptors")
             for instance in self._generation.instances.values():
-                instance.tidy(now_ns)
+                instance.tidy(until_ns)
+
+
+def _descriptors_left() -> bool:
+    """Whether anything could be opened now; else what is only kept for later is in the way of who comes now."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

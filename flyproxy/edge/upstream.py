@@ -303,6 +303,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._head_read(user, self._worker.response_parser.parse(buffer, user.method), buffer)
         except HttpFault as fault:
+            self._worker.beyond(fault)
             self._fail(faults.BAD_RESPONSE, fault.reason)
 
     def _head_read(self, user: UpstreamUser, head: ResponseHead | None, buffer: bytes | bytearray) -> None:
@@ -355,6 +356,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             surplus = len(data) - body.feed(data)
         except HttpFault as fault:
+            self._worker.beyond(fault)
             self._fail(faults.BAD_RESPONSE, fault.reason)
             return
         if surplus:

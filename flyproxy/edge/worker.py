@@ -6,6 +6,7 @@ connections cost about 0.5 ms a look. A bound is kept within TICK_S.
 """
 
 import asyncio
+import errno
 import random
 import resource
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from flyproxy.config import resolved
 from flyproxy.edge.access_log import AccessLog
 from flyproxy.edge.forwarding import OWNED, REPLACED
 from flyproxy.edge.request_ids import RequestIds
+from flyproxy.http1.faults import HttpFault
 from flyproxy.http1.limits import HeadLimits
 from flyproxy.http1.parser import request_parser, response_parser
 from flyproxy.instrument.recorder import Recorder
@@ -30,7 +32,8 @@ BODY_RATE_NS = 2_000_000
 """Nanoseconds a byte of a request body may take on average: 500 B/s."""
 CLOCK_SLACK_US = 2_000
 """How far the kept offset between the two clocks may be off before it is set anew, microseconds."""
-
+NO_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Errors that say nothing can be opened or accepted until something is closed."""
 
 P = ParamSpec("P")
 
@@ -158,6 +161,16 @@ class Worker:
     def stalls(self, connection: Writer) -> None:
         """It does not take what we write, from now on."""
         self.stalled[connection] = connection.taken_bytes(), self.monotonic_ns() + self.write_ns
+
+    def beyond(self, fault: HttpFault) -> None:
+        """Count the bound that a message is beyond, if that is its fault; whoever sent it."""
+        if fault.limit:
+            self.process.limit_reached(fault.limit)
+
+    def not_opened(self, fault_number: int | None) -> None:
+        """Count it if a connection to an instance could not be opened for want of descriptors."""
+        if fault_number in NO_DESCRIPTORS:
+            self.process.limit_reached("descriptors")
 
     def mistake(self, bug: Exception) -> None:
         """A bug of ours showed: say it where a loop says such things, once. What it broke is its owner's to end."""
