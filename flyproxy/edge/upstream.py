@@ -204,6 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self._head_read(user, head, data)
         except HttpFault as fault:
+            self._worker.beyond(fault)
             self._fail(faults.BAD_RESPONSE, fault.reason)
         except Exception as bug:
             self._mistaken(bug)
