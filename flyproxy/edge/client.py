@@ -19,7 +19,7 @@ from flyproxy.edge.forwarding import OWNED
 from flyproxy.edge.proxy import Exchange
 from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.wire import half_close, reset, unlimited
-from flyproxy.edge.worker import BODY_RATE_NS, NEVER, Worker
+from flyproxy.edge.worker import BODY_RATE_NS, DRAIN_GRACE_NS, NEVER, Worker
 from flyproxy.http1.body import ChunkedBody
 from flyproxy.http1.faults import HttpFault
 from flyproxy.http1.head import RequestHead
@@ -89,7 +89,7 @@ class ClientConnection(asyncio.Protocol):
         ip = self.ip.encode("ascii", "replace")
         self.suffix = self._door.suffix_template % (ip, ip)
         now_ns = self._begun_ns = worker.monotonic_ns()
-        self.deadline_ns = now_ns + worker.patience_ns()
+        self.deadline_ns = now_ns + (DRAIN_GRACE_NS if worker.draining else worker.idle_ns)
         worker.joined(self)
         if len(worker.clients) > worker.connections_max:
             worker.process.limit_reached("connections")
@@ -435,7 +435,8 @@ class ClientConnection(asyncio.Protocol):
         if keep and state == BUSY:
             self._state = HEAD
             self._free_ns = now_ns
-            self.deadline_ns = now_ns + self._worker.patience_ns()
+            worker = self._worker
+            self.deadline_ns = now_ns + (DRAIN_GRACE_NS if worker.draining else worker.idle_ns)
             if (self._buffer or self.ended_ns) and not self._reading:
                 self._read_on()
         elif self.ended_ns:

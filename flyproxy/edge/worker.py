@@ -154,10 +154,6 @@ class Worker:
         if not self.clients:
             self.empty.set()
 
-    def patience_ns(self) -> int:
-        """How long a client may take until it begins a request, nanoseconds."""
-        return DRAIN_GRACE_NS if self.draining else self.idle_ns
-
     def stalls(self, connection: Writer) -> None:
         """It does not take what we write, from now on."""
         self.stalled[connection] = connection.taken_bytes(), self.monotonic_ns() + self.write_ns

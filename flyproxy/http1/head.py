@@ -19,6 +19,20 @@ class Shape:
     """What goes on is what came: Host stands first, spelled as we do, and nothing else is special."""
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerShape:
+    """As Shape, of an answer that is not to HEAD."""
+
+    names: tuple[bytes, ...]
+    """The status line, then every line's name with its colon, as spelled."""
+    special: tuple[tuple[int, bytes], ...]
+    """The lines that must be the same again, the status line first, which goes on, then those that do not."""
+    length_at: int
+    """Which line is Content-Length; -1: none."""
+    dropped: tuple[int, ...]
+    """The lines that do not go on as they are, the last first."""
+
+
 @dataclass(slots=True)
 class RequestHead:
     """One request's head (RFC 9112 3), taken apart as a front door needs it."""
@@ -95,6 +109,8 @@ class ResponseHead:
     """The line that says how long the body is, with its CRLF; b"" when nothing does."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The head as it came, if the next answer on the same connection may be compared with it; b"": it may not."""
+    shape: "AnswerShape | None" = field(default=None, compare=False, repr=False)
+    """As in RequestHead."""
 
     @property
     def lines(self) -> list[bytes]:

@@ -21,9 +21,20 @@ from itertools import filterfalse
 from typing import Protocol
 
 from flyproxy.http1.faults import HttpFault
-from flyproxy.http1.fields import CONNECTION, DROP, FORWARDED, HOST, SECRET, Field, FieldReader
+from flyproxy.http1.fields import (
+    CONNECTION,
+    CONTENT_LENGTH_KIND,
+    DROP,
+    FORWARDED,
+    HOST,
+    SECRET,
+    TRANSFER_ENCODING,
+    Field,
+    FieldReader,
+)
 from flyproxy.http1.framing import block_of, settle_request, settle_response
 from flyproxy.http1.grammar import (
+    CONTENT_LENGTH,
     EVERYDAY_METHODS,
     HEADER_LINE_IN_HEAD,
     ORIGIN_LINE,
@@ -33,7 +44,7 @@ from flyproxy.http1.grammar import (
     check_method,
     unusual_request_line,
 )
-from flyproxy.http1.head import RequestHead, ResponseHead, Shape
+from flyproxy.http1.head import AnswerShape, RequestHead, ResponseHead, Shape
 from flyproxy.http1.limits import HeadLimits
 from flyproxy.http1.shape import check_begun_request, check_begun_response, check_bounds, start_of_request
 
@@ -359,6 +370,7 @@ class CachedResponseParser(_CachedLines):
     def __init__(self, limits: HeadLimits, dropped: frozenset[bytes] = frozenset()) -> None:
         super().__init__(limits, frozenset(), request=False, dropped=dropped)
         self._status_lines: dict[bytes, tuple[int, bytes, int]] = {}
+        self._shapes: dict[AnswerShape, AnswerShape] = {}
 
     def _learn_status_line(self, line: bytes) -> tuple[int, bytes, int]:
         read = _status_line(line)
@@ -372,8 +384,9 @@ class CachedResponseParser(_CachedLines):
     def parse(
         self, buffer: bytes | bytearray, request_method: bytes, before: ResponseHead | None = None
     ) -> ResponseHead | None:
-        if before is not None and before.raw and request_method != b"HEAD" and buffer.startswith(before.raw):
-            return before
+        if before is not None and before.raw and request_method != b"HEAD":
+            if buffer.startswith(before.raw) or self._same_names(buffer, before):
+                return before
         end = buffer.find(_END)
         try:
             if end < 0:
@@ -388,11 +401,64 @@ class CachedResponseParser(_CachedLines):
             status, reason, minor = self._status_lines.get(first) or self._learn_status_line(first)
             fields = self._sort_out(lines, list(filterfalse(self._passes, lines)))
             head = settle_response(status, reason, minor, lines, fields, size, request_method)
-            if status >= 200 and request_method != b"HEAD" and size <= TAIL_BYTES_REMEMBERED:
+            if status >= 200 and status != 204 and request_method != b"HEAD" and size <= TAIL_BYTES_REMEMBERED:
                 head.raw = raw + _END
             return head
         except HttpFault as fault:
             raise HttpFault(502, fault.reason, fault.limit) from None
+
+    def _same_names(self, buffer: bytes | bytearray, before: ResponseHead) -> bool:
+        """Whether this head has the status and the names of that before, and good values; then `before` has them."""
+        end = buffer.find(_END)
+        shape = before.shape or self._learn_shape(before)
+        if shape is None or end < 0 or end > self._small_bytes - 4:
+            return False
+        raw = bytes(buffer[:end])
+        lines = raw.split(_CRLF)
+        if (
+            len(lines) != len(shape.names)
+            or not all(map(_starts_with, lines, shape.names))
+            or len(raw.translate(None, VALUE_BYTES)) != 2 * len(lines) - 2
+        ):
+            return False
+        for number, line in shape.special:
+            if lines[number] != line:
+                return False
+        if shape.length_at >= 0:
+            value = lines[shape.length_at][len(shape.names[shape.length_at]) :].strip(b" \t")
+            if CONTENT_LENGTH.fullmatch(value) is None:
+                return False
+            before.content_length = int(value)
+            before.framing = b"Content-Length: %b\r\n" % value
+        for number in shape.dropped:
+            del lines[number]
+        lines.append(b"")
+        before.start = _CRLF.join(lines)
+        before.raw = raw + _END
+        before.size = end + 4
+        if before.extent >= 0:
+            before.extent = before.size + (before.content_length if before.has_body else 0)
+        return True
+
+    def _learn_shape(self, head: ResponseHead) -> AnswerShape | None:
+        """How the lines of an answer were read; None: not by their names."""
+        first, *came = head.raw[:-4].split(_CRLF)
+        fields = self._sort_out(list(came), list(filterfalse(self._passes, came)))
+        by_name = (DROP, CONTENT_LENGTH_KIND, TRANSFER_ENCODING)
+        said = all(field.kind in by_name or (field.kind == CONNECTION and not field.names) for field in fields)
+        if not said or not head.start.startswith(first + _CRLF):
+            head.raw = b""  # not to be asked again
+            return None
+        names = (first, *(line[: line.index(b":") + 1] for line in came))
+        apart = {field.line: field.kind for field in fields}
+        numbers = [number for number, line in enumerate(came, 1) if line in apart]
+        length_at = next((number for number in numbers if apart[came[number - 1]] == CONTENT_LENGTH_KIND), -1)
+        same = ((number, came[number - 1]) for number in numbers if number != length_at)
+        shape = AnswerShape(names, ((0, first), *same), length_at, tuple(reversed(numbers)))
+        if len(self._shapes) >= SHAPES_REMEMBERED:
+            self._shapes.clear()
+        shape = head.shape = self._shapes.setdefault(shape, shape)
+        return shape
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, int, Authority | None]:
