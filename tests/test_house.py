@@ -31,6 +31,7 @@ EDGE_MAY_IMPORT_OF_CONFIG = {"resolved"}
 PURE_ROOMS = {"series", "promql", "http1"}
 PURE_FILES = {
     "edge/router.py", "edge/balancer.py", "edge/forwarding.py", "edge/pool.py",
+    "edge/proxy_protocol.py", "edge/trusted.py",
     "config/models.py", "config/resolved.py", "config/regions.py",
     "scrape/births.py", "scrape/cohorts.py", "scrape/labelling.py", "scrape/unpack.py",
     "tsdb/chunk.py", "tsdb/chunk_block.py", "tsdb/chunk_order.py", "tsdb/chunk_rows.py", "tsdb/layout.py",

@@ -57,6 +57,8 @@ class App:
     metrics: tuple[MetricsEndpoint, ...]
     access_log: bool = True
     concurrency: Concurrency = Concurrency()
+    send_proxy: int = 0
+    """The version of the PROXY header that a connection to its instances begins with: 1, 2, or 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ class Listener:
     """The app behind a raw TCP door."""
     instance_port: int | None = None
     """The port it leads to on each instance; None: the instance's own."""
+    proxy_proto: bool = False
+    """Each connection begins with a PROXY header, and who sends it is among `Edge.trusted_proxies`."""
+    send_proxy: int | None = None
+    """Of a raw TCP door: as the app's, which holds where this is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,8 @@ class Edge:
     """(key, latitude, longitude) of every known region, degrees."""
     access_log: str
     """"json", "console" or "off"."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR) whose PROXY headers are believed."""
 
 
 @dataclass(frozen=True, slots=True)

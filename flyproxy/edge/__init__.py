@@ -16,6 +16,9 @@ forwarding   the heads that go on, both ways (pure)
 request_ids  names of requests and traces (pure)
 dechunk      chunked bytes for HTTP/1.0 clients (pure)
 faults       what went wrong, whose fault it is, what the client reads (pure)
+proxy_protocol  the PROXY header, read and written (pure)
+trusted      whose PROXY header is believed (pure)
+proxied      connections that begin with one: it is read, then they are the client's
 passthrough  raw TCP doors' connections
 flow         one direction of one of them: copied, then spliced
 wire         half a close, a close that says it is a failure, what became of bytes sent

@@ -17,6 +17,7 @@ from flyproxy.edge import faults
 from flyproxy.edge.faults import Fault, fault_of_status
 from flyproxy.edge.forwarding import OWNED
 from flyproxy.edge.proxy import Exchange
+from flyproxy.edge.proxy_protocol import Addresses, addresses_of
 from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.wire import half_close, reset, unlimited
 from flyproxy.edge.worker import BODY_RATE_NS, DRAIN_GRACE_NS, NEVER, Worker
@@ -392,6 +393,11 @@ class ClientConnection(asyncio.Protocol):
         self._exchange.fail(fault, reason=reason)
 
     # the exchange's verbs
+
+    def addresses(self) -> Addresses | None:
+        """Both ends of the connection, for an instance that wants to know; None: it is gone."""
+        peer, own = (self.transport.get_extra_info(name) for name in ("peername", "sockname"))
+        return addresses_of(peer[:2], own[:2]) if peer and own else None
 
     def hold(self, *, held: bool) -> None:
         if held == self._held:

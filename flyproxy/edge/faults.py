@@ -56,6 +56,13 @@ SLOW_READER = Fault("PP10", 408, Blame.CLIENT, "Request Timeout", "The client to
 EXPECTATION = Fault("PP11", 417, Blame.CLIENT, "Expectation Failed", "This expectation cannot be met here.")
 MISDIRECTED = Fault("PP12", 421, Blame.CLIENT, "Misdirected Request", "This connection does not serve that host.")
 
+BAD_PROXY_HEADER = Fault(
+    "PP13", 400, Blame.CLIENT, "Bad Request", "The connection does not begin with a whole and valid PROXY header."
+)
+UNTRUSTED_PROXY = Fault(
+    "PP14", 403, Blame.CLIENT, "Forbidden", "This door is for the proxies in front of it; trusted_proxies names them."
+)
+
 NO_INSTANCE = Fault("PR01", 503, Blame.OPERATOR, "Service Unavailable", "The app has no instance that could answer.")
 
 REFUSED = Fault(
@@ -93,9 +100,9 @@ MISTAKE = Fault(
 
 FAULTS = _table(
     MALFORMED, UNKNOWN_HOST, HEAD_TIMEOUT, BODY_TIMEOUT, BODY_TOO_LARGE, TARGET_TOO_LONG, HEAD_TOO_LARGE,
-    NOT_IMPLEMENTED, VERSION, SLOW_READER, EXPECTATION, MISDIRECTED, NO_INSTANCE, REFUSED, UNREACHABLE, RESET, ABORTED,
-    CONNECT_TIMEOUT, CONNECT_IO, TRIES_EXHAUSTED, BAD_RESPONSE, RESPONSE_TIMEOUT, RESPONSE_STALLED, REQUEST_STALLED,
-    CONNECTION_LIMIT, DRAINED, MISTAKE,
+    NOT_IMPLEMENTED, VERSION, SLOW_READER, EXPECTATION, MISDIRECTED, BAD_PROXY_HEADER, UNTRUSTED_PROXY,
+    NO_INSTANCE, REFUSED, UNREACHABLE, RESET, ABORTED, CONNECT_TIMEOUT, CONNECT_IO, TRIES_EXHAUSTED, BAD_RESPONSE,
+    RESPONSE_TIMEOUT, RESPONSE_STALLED, REQUEST_STALLED, CONNECTION_LIMIT, DRAINED, MISTAKE,
 )  # fmt: skip
 """Every code, once."""
 

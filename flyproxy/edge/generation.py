@@ -11,11 +11,12 @@ from flyproxy.edge.balancer import by_distance
 from flyproxy.edge.instance import Instance
 from flyproxy.edge.route import OPERATOR, UNMATCHED_APP, Doorway, Route
 from flyproxy.edge.router import Router, RoutingError
+from flyproxy.edge.trusted import TrustedNetworks
 from flyproxy.edge.worker import Worker
 from flyproxy.instrument.recorder import InstanceRecorder, Recorder
 
-InstanceKey = tuple[str, str, resolved.Instance]
-"""App, organization, and everything said of the instance: if any of it changes, it is another one."""
+InstanceKey = tuple[str, str, int, resolved.Instance]
+"""App, organization, PROXY header, and everything said of the instance: if any of it changes, it is another one."""
 
 
 def check(edge: resolved.Edge) -> None:
@@ -51,8 +52,10 @@ class Generation:
         self.edge = edge
         self.instances: dict[InstanceKey, Instance] = {}
         for app, settings in _instances(edge):
-            key = app.name, app.organization, settings
+            key = _key(app, settings)
             self.instances[key] = before.get(key) or self._instance(app, settings)
+        self._trusted = TrustedNetworks(edge.trusted_proxies)
+        self._send_proxy = {app.name: app.send_proxy for app in edge.apps}
         self._routers: dict[str, tuple[Router[Route], Route, dict[str, Route]]] = {}
 
     def lead(self, way: Doorway, listener: resolved.Listener) -> None:
@@ -62,18 +65,20 @@ class Generation:
         way.router, way.unmatched, by_app = self._routers[way.region]
         way.raw = by_app[listener.app] if not listener.http and listener.app is not None else None
         way.instance_port = listener.instance_port
+        way.trusted = self._trusted
+        way.send_proxy = self._send_proxy.get(listener.app or "", 0)
+        if listener.send_proxy is not None:
+            way.send_proxy = listener.send_proxy
 
     def _instance(self, app: resolved.App, settings: resolved.Instance) -> Instance:
-        return Instance(self._worker, settings, _recorder(self._worker.recorder, app, settings))
+        return Instance(self._worker, settings, _recorder(self._worker.recorder, app, settings), app.send_proxy)
 
     def _router(self, region: str) -> tuple[Router[Route], Route, dict[str, Route]]:
         edge, recorder = self.edge, self._worker.recorder
         positions = {key: (latitude, longitude) for key, latitude, longitude in edge.region_positions}
         by_app: dict[str, Route] = {}
         for app in edge.apps:
-            instances = [
-                (settings.region, self.instances[app.name, app.organization, settings]) for settings in app.instances
-            ]
+            instances = [(settings.region, self.instances[_key(app, settings)]) for settings in app.instances]
             by_app[app.name] = Route(
                 app=app.name,
                 edge=recorder.edge(app.name, app.organization, region, edge.host),
@@ -92,6 +97,10 @@ class Generation:
         names = [(name, by_app[app.name]) for app in edge.apps for name in app.hostnames]
         fallback = by_app[edge.default_app] if edge.default_app is not None else None
         return Router(names, fallback, any_host=edge.any_host), unmatched, by_app
+
+
+def _key(app: resolved.App, settings: resolved.Instance) -> InstanceKey:
+    return app.name, app.organization, app.send_proxy, settings
 
 
 def _recorder(recorder: Recorder, app: resolved.App, instance: resolved.Instance) -> InstanceRecorder:

@@ -13,6 +13,7 @@ from flyproxy.config import resolved
 from flyproxy.edge import faults
 from flyproxy.edge.faults import Fault
 from flyproxy.edge.pool import Pool
+from flyproxy.edge.proxy_protocol import Addresses, encode
 from flyproxy.edge.upstream import UpstreamConnection
 from flyproxy.edge.worker import Worker
 from flyproxy.instrument.recorder import InstanceRecorder
@@ -29,14 +30,22 @@ class Waiter(Protocol):
 
     def fail(self, fault: Fault, why: str) -> None: ...
 
+    def addresses(self) -> Addresses | None:
+        """Whose connection is carried, as far as one can say."""
+        ...
+
 
 class Instance:
     """An instance as one worker knows it; kept across generations as long as the configuration keeps it."""
 
-    __slots__ = ("_worker", "address", "host", "id", "pool", "port", "recorder", "region")
+    __slots__ = ("_send_proxy", "_worker", "address", "host", "id", "pool", "port", "recorder", "region")
 
-    def __init__(self, worker: Worker, settings: resolved.Instance, recorder: InstanceRecorder) -> None:
+    def __init__(
+        self, worker: Worker, settings: resolved.Instance, recorder: InstanceRecorder, send_proxy: int = 0
+    ) -> None:
+        """`send_proxy`: the version of the PROXY header that a connection begins with; 0: none."""
         self._worker = worker
+        self._send_proxy = send_proxy
         self.id = settings.id
         self.region = settings.region
         self.host = settings.host
@@ -44,6 +53,8 @@ class Instance:
         self.address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         self.recorder = recorder
         self.pool: Pool[UpstreamConnection] = Pool()
+        if send_proxy:
+            self.pool.close()  # a connection that began as one client's is never another's
 
     def __repr__(self) -> str:
         return f"<Instance {self.id} {self.region} {self.address}: {self.load} in flight, {self.pool!r}>"
@@ -79,7 +90,7 @@ class Instance:
             worker.not_opened(refusal.errno)
             fault, why = dial_fault(refusal.errno), refusal.strerror or str(refusal)
         else:
-            if not self._tell(waiter, lambda: waiter.dialled(upstream)):
+            if not self._tell(waiter, lambda: self._dialled(waiter, upstream)):
                 upstream.abort()
             return
         self._tell(waiter, lambda: waiter.dial_failed(fault, f"{self.address}: {why}"))
@@ -92,6 +103,11 @@ class Instance:
             # cancelled between its opening and our knowing: uvloop closes the socket then, and tells nobody
             upstream.connection_lost(None)
             raise
+
+    def _dialled(self, waiter: Waiter, upstream: UpstreamConnection) -> None:
+        if self._send_proxy and not upstream.transport.is_closing():
+            upstream.transport.write(encode(self._send_proxy, waiter.addresses()))
+        waiter.dialled(upstream)
 
     def _tell(self, waiter: Waiter, news: Callable[[], None]) -> bool:
         """Nobody awaits the task: what goes wrong here would leave the waiter waiting."""

@@ -21,6 +21,7 @@ from flyproxy.config import resolved
 from flyproxy.edge import faults
 from flyproxy.edge.client import ClientConnection
 from flyproxy.edge.passthrough import Passthrough
+from flyproxy.edge.proxied import ProxiedConnection, ProxiedSocket
 from flyproxy.edge.route import Doorway
 from flyproxy.edge.worker import NO_DESCRIPTORS, Worker
 
@@ -45,6 +46,9 @@ class Door:
         self._greetings: set[asyncio.Task[object]] = set()
         self._spare = -1
         self._open = False
+        self._protocol: Callable[[], asyncio.Protocol] = lambda: ClientConnection(worker, self.way)
+        if listener.proxy_proto:
+            self._protocol = lambda: ProxiedConnection(worker, self.way)
 
     def __repr__(self) -> str:
         kind = "http" if self.listener.http else "raw"
@@ -56,9 +60,7 @@ class Door:
             return
         self._open = True
         if self.listener.http and _accepts_by_itself(self._worker.loop):
-            self._server = await self._worker.loop.create_server(
-                lambda: ClientConnection(self._worker, self.way), sock=self._listening, backlog=BACKLOG
-            )
+            self._server = await self._worker.loop.create_server(self._protocol, sock=self._listening, backlog=BACKLOG)
         else:
             self._listening.setblocking(False)
             self._listening.listen(BACKLOG)
@@ -124,7 +126,7 @@ class Door:
     def _greet_http(self, client: socket.socket, ip: str) -> None:
         loop = self._worker.loop
         client.setblocking(False)
-        coming = loop.connect_accepted_socket(lambda: ClientConnection(self._worker, self.way), client)
+        coming = loop.connect_accepted_socket(self._protocol, client)
         greeting: asyncio.Task[object] = loop.create_task(coming)
         self._greetings.add(greeting)
         greeting.add_done_callback(self._greeted)
@@ -144,7 +146,11 @@ class Door:
             return
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        Passthrough(worker, self.way, route, client, ip.removeprefix("::ffff:")).begin()
+        ip = ip.removeprefix("::ffff:")
+        if self.listener.proxy_proto:
+            ProxiedSocket(worker, self.way, client, ip).begin()
+        else:
+            Passthrough(worker, self.way, route, client, ip).begin()
 
     # who cannot
 

@@ -17,6 +17,7 @@ from flyproxy.edge.balancer import TRIES_MAX, choose
 from flyproxy.edge.faults import Blame, Fault
 from flyproxy.edge.flow import Flow
 from flyproxy.edge.instance import Instance, dial_fault
+from flyproxy.edge.proxy_protocol import Addresses, addresses_of, encode
 from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.wire import notice_death
 from flyproxy.edge.worker import NEVER, Worker
@@ -26,11 +27,21 @@ class Passthrough:
     """One client connection of a raw door, and the one it leads to."""
 
     __slots__ = (
-        "_begun_ns", "_client", "_dialled_ns", "_door", "_fault", "_in", "_instance", "_ip", "_out", "_over",
-        "_reported", "_route", "_tried", "_upstream", "_why", "_worker", "deadline_ns",
+        "_addresses", "_begun_ns", "_client", "_dialled_ns", "_door", "_fault", "_in", "_instance", "_ip", "_out",
+        "_over", "_reported", "_route", "_tried", "_upstream", "_why", "_worker", "deadline_ns",
     )  # fmt: skip
 
-    def __init__(self, worker: Worker, door: Doorway, route: Route, client: socket.socket, ip: str) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        door: Doorway,
+        route: Route,
+        client: socket.socket,
+        ip: str,
+        addresses: Addresses | None = None,
+    ) -> None:
+        """`addresses`: whose connection the peer said it carries; None: its own."""
+        self._addresses = addresses
         self._worker = worker
         self._door = door
         self._route = route
@@ -82,6 +93,10 @@ class Passthrough:
         else:
             self._refused(result)
 
+    def refuse(self, fault: Fault, why: str) -> None:
+        """Instead of `begin`."""
+        self._fail(fault, why)
+
     def _dial_settled(self) -> None:
         upstream = self._upstream
         assert upstream is not None
@@ -113,6 +128,8 @@ class Passthrough:
         worker, upstream, instance = self._worker, self._upstream, self._instance
         assert upstream is not None
         assert instance is not None
+        if self._door.send_proxy and not self._introduced(upstream):
+            return
         self._fault = self._why = None
         instance.recorder.dialled(worker.monotonic_ns() - self._dialled_ns)
         notice_death(self._client)
@@ -121,6 +138,24 @@ class Passthrough:
         self._out = Flow(worker.loop, self, upstream, self._client)
         self._in.start()
         self._out.start()
+
+    def _introduced(self, upstream: socket.socket) -> bool:
+        """Say whose connection this is. Nothing was sent before, so it is taken whole, or the instance is gone."""
+        header = encode(self._door.send_proxy, self._addresses or self._own_addresses())
+        try:
+            sent = upstream.send(header)
+        except OSError as fault:
+            self._refused(fault.errno or 0)
+            return False
+        if sent != len(header):
+            self._try_another(faults.CONNECT_IO, "its PROXY header was not taken whole")
+        return sent == len(header)
+
+    def _own_addresses(self) -> Addresses | None:
+        try:
+            return addresses_of(self._client.getpeername()[:2], self._client.getsockname()[:2])
+        except OSError:  # it has left
+            return None
 
     # the flows' verbs
 

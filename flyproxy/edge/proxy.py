@@ -32,6 +32,7 @@ from flyproxy.edge.forwarding import (
     response_head,
 )
 from flyproxy.edge.instance import Instance
+from flyproxy.edge.proxy_protocol import Addresses
 from flyproxy.edge.request_ids import is_traceparent, trace_lines
 from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.upstream import UpstreamConnection
@@ -53,6 +54,10 @@ class ClientSide(Protocol):
     """The last write was not taken whole."""
     ended_ns: int
     """When the client said that it sends no more; 0: it has not."""
+
+    def addresses(self) -> Addresses | None:
+        """Both ends of the client's connection, as far as one can say."""
+        ...
 
     def hold(self, *, held: bool) -> None:
         """Read no more of the request's body, or read again."""
@@ -194,6 +199,9 @@ class Exchange(Account):
             self.upstream_failed(faults.RESET, "closed or spoken on as soon as it was open")
         else:
             self._forward(upstream)
+
+    def addresses(self) -> Addresses | None:
+        return self._client.addresses()
 
     def dial_failed(self, fault: Fault, why: str) -> None:
         """Nothing was sent, so any request may try another instance."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flyproxy.edge.forwarding import suffix_template
 from flyproxy.edge.instance import Instance
 from flyproxy.edge.router import Router
+from flyproxy.edge.trusted import TrustedNetworks
 from flyproxy.instrument.recorder import EdgeRecorder
 
 UNMATCHED_APP = "_unmatched"
@@ -43,3 +44,7 @@ class Doorway:
         """Where a raw TCP door leads."""
         self.instance_port: int | None = None
         """The port it leads to there; None: each instance's own."""
+        self.send_proxy = 0
+        """The version of the PROXY header that a raw TCP door's instances get first; 0: none."""
+        self.trusted = TrustedNetworks()
+        """Whose PROXY header is believed, where one is wanted."""

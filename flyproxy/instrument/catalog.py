@@ -431,6 +431,7 @@ LIMITS: dict[str, str] = {
     "leading_empty_lines": "empty lines before a request (2)",
     "line_bytes": "limits.line_bytes (414 or 431, or 502 for an instance's)",
     "pipes": "pipes for splicing raw connections (256): the connection is copied instead",
+    "proxy_header_bytes": "bytes of a PROXY header (4096; 107 of version 1)",
     "query_memory": "telemetry.query_memory",
     "query_samples": "telemetry.query_samples",
     "query_timeout": "time a query worker may take for one query",
