@@ -6,7 +6,9 @@ at once. A child that dies is replaced within a second, by one that knows the co
 """
 
 import asyncio
+import contextlib
 import logging
+import resource
 import signal
 import socket
 import time
@@ -311,6 +313,7 @@ class Supervisor:
 def supervise(resolved: Resolved, load: Load, announce: Announce) -> bool:
     """Run a front door on this thread until it is told to stop. Whether that was by a ^C; raises FlyproxyError when it
     cannot start."""
+    _take_all_descriptors()
 
     async def run() -> bool:
         supervisor = Supervisor(resolved, load, announce)
@@ -318,3 +321,11 @@ def supervise(resolved: Resolved, load: Load, announce: Announce) -> bool:
         return supervisor.interrupted
 
     return asyncio.run(run())
+
+
+def _take_all_descriptors() -> None:
+    """Raise this process' own bound of open files, which its children inherit, to the most it may have: a shell's usual
+    1,024 would be 480 clients a worker."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
