@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from flyproxy.config.document import Document
 from flyproxy.config.faults import Fault, Path, did_you_mean, one_of_these, written_path
+from flyproxy.config.fields import BUILT_HANDLERS
 from flyproxy.config.fly_keys import LIMITS_SENTENCE
 from flyproxy.config.names import Address, BadNameError, parse_address
 from flyproxy.config.quantities import BadQuantityError, parse_size
@@ -20,6 +21,8 @@ from flyproxy.config.scalars import as_text, got
 DEFAULT_ORGANIZATION = "personal"
 DEFAULT_TELEMETRY_BIND = "127.0.0.1:9290"
 DEFAULT_BIND = "0.0.0.0:8080"
+NETWORKS_MAX = 1000
+"""Of trusted_proxies: each connection at a door that believes them is compared with all."""
 
 Check = Callable[[Document], Iterator[Fault]]
 
@@ -95,9 +98,11 @@ def _doors(document: Document) -> Iterator[Fault]:
         if not isinstance(listener, dict):
             continue
         handlers, app = listener.get("handlers", ["http"]), listener.get("app")
-        if handlers == [] and app is None:
-            sentence = "a raw TCP door (handlers: []) needs the app behind it: app: NAME"
+        if handlers in ([], ["proxy_proto"]) and app is None:
+            sentence = f"a raw TCP door (handlers: [{', '.join(handlers)}]) needs the app behind it: app: NAME"
             yield document.fault((*path, "handlers"), sentence)
+        if isinstance(handlers, list):
+            yield from _handlers(document, (*path, "handlers"), handlers)
         if isinstance(handlers, list) and "http" in handlers:
             if app is not None:
                 sentence = "an http door finds its app by hostname; 'app' belongs to raw TCP (handlers: [])"
@@ -105,8 +110,40 @@ def _doors(document: Document) -> Iterator[Fault]:
             if listener.get("instance_port") is not None:
                 sentence = "an http door leads to the instances' own ports; 'instance_port' belongs to raw TCP"
                 yield document.fault((*path, "instance_port"), sentence)
-            if handlers.count("http") > 1:
-                yield document.fault((*path, "handlers", len(handlers) - 1), "the handler 'http' is given twice")
+            if listener.get("send_proxy") is not None:
+                sentence = "an http door leads to many apps; 'send_proxy' belongs to each of them, or to raw TCP"
+                yield document.fault((*path, "send_proxy"), sentence)
+
+
+def _handlers(document: Document, path: Path, handlers: list[object]) -> Iterator[Fault]:
+    for word in BUILT_HANDLERS:
+        if handlers.count(word) > 1:
+            last = len(handlers) - 1 - handlers[::-1].index(word)
+            yield document.fault((*path, last), f"the handler '{word}' is given twice")
+    if handlers == ["http", "proxy_proto"]:
+        yield document.fault((*path, 1), "a PROXY header comes before everything else: write [proxy_proto, http]")
+
+
+def _trusted_proxies(document: Document) -> Iterator[Fault]:
+    networks = _at(document.tree, ("trusted_proxies",))
+    wanted = [
+        path for path, word in _select(document.tree, ("listeners", "*", "handlers", "*")) if word == "proxy_proto"
+    ]
+    if not networks and wanted:
+        sentence = (
+            "nobody's PROXY header could be believed: trusted_proxies is empty. List the networks of the proxies in "
+            "front of this door there; to send the header to an app, it is send_proxy"
+        )
+        yield document.fault(wanted[0], sentence)
+    if isinstance(networks, list) and networks and not wanted:
+        sentence = (
+            "not built yet: believing the X-Forwarded-* headers of other proxies; their PROXY headers are, at a door "
+            "with handlers: [proxy_proto, http]"
+        )
+        yield document.fault(("trusted_proxies",), sentence)
+    if isinstance(networks, list) and len(networks) > NETWORKS_MAX:
+        yield document.fault(("trusted_proxies",), f"at most {NETWORKS_MAX} networks, got {len(networks)}")
+    yield from _unique(document, _texts(document, "trusted_proxies", "*"), "the network '{}'")
 
 
 def _binds(document: Document) -> Iterator[Fault]:
@@ -199,6 +236,7 @@ CHECKS: tuple[Check, ...] = (
     _instances,
     _regions,
     _doors,
+    _trusted_proxies,
     _binds,
     _own_doors,
     _processes,
@@ -215,6 +253,27 @@ def warn_document(document: Document) -> None:
             if (*path, key) in document.values and written.get(key) is not None:
                 document.warn((*path, key), LIMITS_SENTENCE, at_key=False)
                 break
+    for path, app in _select(document.tree, ("apps", "*")):
+        if isinstance(app, dict) and app.get("send_proxy") in ("v1", "v2"):
+            for inner, port in _metrics_ports(app):
+                if port is None or port in _ports(app):
+                    sentence = (
+                        "a scrape sends no PROXY header, and this port waits for one (send_proxy); give the metrics a "
+                        "port of their own"
+                    )
+                    document.warn((*path, *inner), sentence)
+
+
+def _metrics_ports(app: dict[str, object]) -> Iterator[tuple[Path, object]]:
+    pattern = ("metrics",) if isinstance(app.get("metrics"), dict) else ("metrics", "*")
+    for path, endpoint in _select(app, pattern):
+        if isinstance(endpoint, dict):
+            yield path, endpoint.get("port")
+
+
+def _ports(app: dict[str, object]) -> set[int]:
+    texts = (as_text(value) for _, value in _select(app, ("instances", "*", "address")))
+    return {parse_address(text).port for text in texts if text is not None}  # all are good by now
 
 
 def _unique(document: Document, texts: Iterable[tuple[Path, str]], what: str) -> Iterator[Fault]:

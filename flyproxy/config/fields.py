@@ -15,6 +15,7 @@ from flyproxy.config.names import (
     parse_hex,
     parse_hostname,
     parse_metrics_path,
+    parse_network,
     parse_process_group,
     parse_slug,
 )
@@ -24,8 +25,8 @@ from flyproxy.config.scalars import as_text, got
 OURS = "flyproxy"
 """The error type of our own sentences, among pydantic's."""
 
-BUILT_HANDLERS = ("http",)
-LATER_HANDLERS = ("proxy_proto", "tls", "pg_tls")
+BUILT_HANDLERS = ("proxy_proto", "http")
+LATER_HANDLERS = ("tls", "pg_tls")
 WORKERS_MAX = 128
 
 _T = TypeVar("_T")
@@ -136,7 +137,9 @@ def _workers(value: Any) -> int | None:
 
 def _handler(value: str) -> str:
     if value in LATER_HANDLERS:
-        raise wrong(f"not built yet: the handler '{value}'; built are [http] and [] (raw TCP)")
+        raise wrong(
+            f"not built yet: the handler '{value}'; built are [http] and [] (raw TCP), after proxy_proto or not"
+        )
     if value not in BUILT_HANDLERS:
         raise wrong(f"{got(value)} is no handler{did_you_mean(value, (*BUILT_HANDLERS, *LATER_HANDLERS))}")
     return value
@@ -168,6 +171,7 @@ RegionKey = Annotated[Text, AfterValidator(_saying(lambda text: parse_slug(text,
 Hostname = Annotated[Text, AfterValidator(_saying(parse_hostname))]
 BindAddress = Annotated[Text, AfterValidator(_saying(lambda text: str(parse_address(text, port_zero=True))))]
 InstanceAddress = Annotated[Text, AfterValidator(_saying(lambda text: str(parse_address(text))))]
+Network = Annotated[Text, AfterValidator(_saying(parse_network))]
 ProcessGroup = Annotated[Text, AfterValidator(_saying(parse_process_group))]
 MetricsPath = Annotated[Text, AfterValidator(_saying(parse_metrics_path))]
 OneOrList = BeforeValidator(_one_or_list)

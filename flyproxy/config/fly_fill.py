@@ -7,7 +7,7 @@ from typing import Any
 
 from flyproxy.config.document import Document
 from flyproxy.config.faults import ConfigError, Path
-from flyproxy.config.fly_front_door import concurrency_of, metrics_of
+from flyproxy.config.fly_front_door import concurrency_of, metrics_of, send_proxy_of
 from flyproxy.config.fly_toml import FlyToml, read_fly_toml
 from flyproxy.config.names import with_port
 from flyproxy.config.scalars import as_text
@@ -70,6 +70,7 @@ def _fill(app: dict[str, Any], fly: FlyToml) -> None:
     if "metrics" not in app:
         groups = {group for instance in instances if (group := as_text(instance["process"])) is not None}
         app["metrics"] = metrics_of(fly, groups) or None
+    app.setdefault("send_proxy", send_proxy_of(fly))
     _fill_concurrency(app, fly)
 
 

@@ -17,6 +17,7 @@ from flyproxy.config.faults import ConfigError, Path, did_you_mean
 from flyproxy.config.fly_toml import FlyToml, Ports, Service
 from flyproxy.config.names import BadNameError, parse_slug
 from flyproxy.config.regions import LOCAL, shipped_keys
+from flyproxy.config.resolved import SEND_PROXY
 from flyproxy.config.scalars import got
 
 HTTP_PORT = 8080
@@ -38,6 +39,7 @@ class _Door:
     http: bool
     instance_port: int | None
     """Where it is not the main service's."""
+    send_proxy: str
     warning: tuple[Path, str] | None
     """Where it is on another port than Fly's: which, at which place."""
 
@@ -69,6 +71,7 @@ def front_door(fly: FlyToml) -> Document:
                 "name": name,
                 "metrics": metrics_of(fly, {process}) or None,
                 "concurrency": concurrency_of(fly),
+                "send_proxy": send_proxy_of(fly),
                 "instances": [instance],
             }
         ],
@@ -94,6 +97,23 @@ def concurrency_of(fly: FlyToml) -> dict[str, object]:
     """The main service's concurrency as a YAML file has it."""
     limits = fly.concurrency
     return {"type": limits.type, "soft_limit": limits.soft_limit, "hard_limit": limits.hard_limit}
+
+
+def send_proxy_of(fly: FlyToml) -> str:
+    """The PROXY header for the main service's port, as a YAML file has it: what the HTTP ports that lead there say, or
+    where there are none, the others. At Fly each port may do otherwise; here connections of HTTP are the app's."""
+    main = fly.main
+    leading = [one for one in fly.services if main is not None and one.internal_port == main.internal_port]
+    ports = [one for service in leading for one in service.ports]
+    ports = [one for one in ports if "http" in one.handlers] or ports
+    asking = [one for one in ports if one.send_proxy != SEND_PROXY[0]]
+    if not asking:
+        return SEND_PROXY[0]
+    version = asking[0].send_proxy
+    if any(one.send_proxy != version for one in ports):
+        sentence = f"not built yet: a PROXY header on some ports only; every request comes with one ({version})"
+        fly.document.warn_once((*asking[0].path, "handlers"), sentence)
+    return version
 
 
 def _name(fly: FlyToml) -> str:
@@ -122,7 +142,13 @@ def _listener(door: _Door, name: str) -> dict[str, object]:
     bind = f"0.0.0.0:{door.port}"
     if door.http:
         return {"bind": bind}
-    return {"bind": bind, "handlers": [], "app": name, "instance_port": door.instance_port}
+    return {
+        "bind": bind,
+        "handlers": [],
+        "app": name,
+        "instance_port": door.instance_port,
+        "send_proxy": door.send_proxy,
+    }
 
 
 def _doors(fly: FlyToml) -> list[_Door]:
@@ -153,19 +179,14 @@ def _wanted(fly: FlyToml) -> Iterator[_Door]:
             if http and service.internal_port != fly.main.internal_port:
                 sentence = f"not built yet: HTTP to a second internal port ({fly.main.internal_port} is the first); no "
                 fly.document.warn((*service.path, "internal_port"), f"{sentence}door is opened for it")
-            elif http is not None:
+            else:
                 for number in range(ports.first, ports.last + 1):
                     yield _door(fly, service, ports, number, http)
 
 
-def _spoken(fly: FlyToml, ports: Ports) -> bool | None:
-    """Is the door for HTTP (True) or raw TCP (False)? TLS is met half-way: what is in it is carried without it. None:
-    no door, where the app waits for what only Fly's handler says."""
+def _spoken(fly: FlyToml, ports: Ports) -> bool:
+    """Is the door for HTTP (True) or raw TCP (False)? TLS is met half-way: what is in it is carried without it."""
     place = (*ports.path, "handlers")
-    if "proxy_proto" in ports.handlers:
-        written = str(ports.first) if ports.first == ports.last else f"{ports.first} to {ports.last}"
-        fly.document.warn(place, f"not built yet: the handler 'proxy_proto'; no door is opened for port {written}")
-        return None
     if "pg_tls" in ports.handlers:
         fly.document.warn_once(place, "not built yet: the handler 'pg_tls'; the port is raw TCP, without TLS")
         return False
@@ -185,12 +206,16 @@ def _door(fly: FlyToml, service: Service, ports: Ports, number: int, http: bool)
     elif number < FREE_PORT_MIN:
         above = number + STEP_ASIDE
         sentence = f"ports below {FREE_PORT_MIN} are the superuser's on this machine; the door is on {above}"
-        return _Door(ports.path, above, http, inside, (ports.path, sentence) if number == ports.first else None)
+        return _Door(
+            ports.path, above, http, inside, ports.send_proxy, (ports.path, sentence) if number == ports.first else None
+        )
     taken = _own_ports(fly).get(number)
     if taken is not None and number + STEP_ASIDE <= PORT_MAX:
         above = number + STEP_ASIDE
-        return _Door(ports.path, above, http, inside, (taken, f"{_taken(number)}the door is on {above}"))
-    return _Door(ports.path, number, http, inside, None)
+        return _Door(
+            ports.path, above, http, inside, ports.send_proxy, (taken, f"{_taken(number)}the door is on {above}")
+        )
+    return _Door(ports.path, number, http, inside, ports.send_proxy, None)
 
 
 def _own_ports(fly: FlyToml) -> dict[int, Path]:

@@ -103,8 +103,10 @@ PORT: Keys = {
     "http_options": READ,
     "force_https": _REDIRECT,
     "tls_options": IGNORED,  # the handler is warned of
-    "proxy_proto_options": IGNORED,
+    "proxy_proto_options": READ,
 }
+
+PROXY_PROTO_OPTIONS: Keys = {"version": READ}
 
 HTTP_OPTIONS: Keys = {
     "response": READ,

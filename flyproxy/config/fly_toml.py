@@ -17,7 +17,7 @@ from flyproxy.config.document import Document
 from flyproxy.config.faults import ConfigError, Path, did_you_mean, one_of_these
 from flyproxy.config.fly_keys import Keys, NotBuilt
 from flyproxy.config.names import BadNameError, parse_metrics_path, parse_process_group
-from flyproxy.config.resolved import Concurrency, MetricsEndpoint
+from flyproxy.config.resolved import SEND_PROXY, Concurrency, MetricsEndpoint
 from flyproxy.config.scalars import got
 from flyproxy.config.toml_document import read_toml
 
@@ -41,6 +41,8 @@ class Ports:
     first: int
     last: int
     handlers: frozenset[str]
+    send_proxy: str = SEND_PROXY[0]
+    """The PROXY header that the app gets first on a connection through these ports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ class _Reading:
                 elif first is not None and last is not None and first > last:
                     self._fault((*place, "start_port"), f"start_port ({first}) is larger than end_port ({last})")
             if first is not None and last is not None:
-                yield Ports(place, first, last, handlers)
+                yield Ports(place, first, last, handlers, self._send_proxy(place, table, handlers))
 
     def _handlers(self, path: Path, table: dict[str, object]) -> Iterator[str]:
         for place, word in self._words(path, table, "handlers"):
@@ -237,6 +239,16 @@ class _Reading:
                 yield word
             else:
                 self._fault(place, f"{got(word)} is no handler{one_of_these(word, HANDLERS)}")
+
+    def _send_proxy(self, path: Path, table: dict[str, object], handlers: frozenset[str]) -> str:
+        options = self._table(path, table, "proxy_proto_options")
+        path = (*path, "proxy_proto_options")
+        self._keys(path, options, fly_keys.PROXY_PROTO_OPTIONS)
+        none, *versions = SEND_PROXY
+        version = self._text(path, options, "version") or versions[0]
+        if version not in versions:
+            self._fault((*path, "version"), f"wanted 'v1' or 'v2', got {got(version)}")
+        return version if "proxy_proto" in handlers else none
 
     def _http_options(self, path: Path, table: dict[str, object]) -> None:
         options = self._table(path, table, "http_options")

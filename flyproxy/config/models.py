@@ -20,6 +20,7 @@ from flyproxy.config.fields import (
     Hostname,
     InstanceAddress,
     MetricsPath,
+    Network,
     OneOrList,
     OrganizationSlug,
     ProcessGroup,
@@ -36,6 +37,7 @@ from flyproxy.config.fields import (
     size,
 )
 
+SendProxy = Annotated[Text, one_of("off", "v1", "v2")]
 _MS, _MINUTE, _HOUR, _DAY = 0.001, 60.0, 3600.0, 86_400.0
 _KIB, _MIB, _GIB, _TIB = 1024, 1024**2, 1024**3, 1024**4
 
@@ -74,7 +76,10 @@ class Listener(Section):
 
     bind: BindAddress = required("address", "Where it listens; port 0 takes a free one.")
     handlers: list[Handler] = setting(
-        ["http"], "list of handlers", "`[http]`, or `[]` for raw TCP. (`proxy_proto`, `tls`, `pg_tls`: not built yet.)"
+        ["http"],
+        "list of handlers",
+        "`[http]`, or `[]` for raw TCP. `proxy_proto` before it: each connection begins with a PROXY header "
+        "([more](proxy-protocol.md)). (`tls`, `pg_tls`: not built yet.)",
     )
     region: Text | None = setting(
         None, "region", "This door stands for another region (demo, tests); default `edge.region`."
@@ -82,6 +87,9 @@ class Listener(Section):
     app: Text | None = setting(None, "app", "Raw TCP: the app behind this door.")
     instance_port: Annotated[int, between(1, 65535)] | None = setting(
         None, "1 to 65535", "Raw TCP: the port this door leads to on every instance; default the instance's own."
+    )
+    send_proxy: SendProxy | None = setting(
+        None, "off, v1 or v2", "Raw TCP: the PROXY header that instances get first; default as the app's `send_proxy`."
     )
 
 
@@ -193,6 +201,12 @@ class App(Section):
         lambda: None, "mapping, or a list of them", "Where its own metrics are; null: it has none."
     )
     concurrency: Concurrency = keys_below(Concurrency, "mapping", "How much an instance takes at once.")
+    send_proxy: SendProxy = setting(
+        "off",
+        "off, v1 or v2",
+        "Its instances get a PROXY header with the client's address first on every connection, which is then used for "
+        "one request only ([more](proxy-protocol.md)).",
+    )
     checks: Annotated[list[None], not_built([], "health checks")] = setting([], "empty list", "Not built yet.")
     instances: list[Instance] = keys_below(list, "list of mappings", "Where it runs.")
     access_log: bool = setting(True, "true or false", "Whether its requests are in the access log.")
@@ -279,8 +293,11 @@ class Configuration(Section):
     limits: Limits = keys_below(Limits, "mapping", "Bounds of one message and one connection.")
     timeouts: Timeouts = keys_below(Timeouts, "mapping", "How long is waited.")
     scrape_limits: ScrapeLimits = keys_below(ScrapeLimits, "mapping", "Bounds of one page that an app exports.")
-    trusted_proxies: Annotated[list[str], not_built([], "believing the X-Forwarded-* headers of other proxies")] = (
-        setting([], "empty list", "Not built yet.")
+    trusted_proxies: list[Network] = setting(
+        [],
+        "list of networks",
+        "Whose PROXY headers are believed, at doors with the handler `proxy_proto`. (Their `X-Forwarded-*`: not built "
+        "yet.)",
     )
     regions: list[Region] = keys_below(list, "list of mappings", "Regions beyond the shipped list.")
     rule_files: Annotated[list[str], not_built([], "recording and alerting rules")] = setting(

@@ -15,6 +15,8 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _NUMBERS_AND_DOTS = re.compile(r"[0-9.]+")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
+_IPV4_WITHIN_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
+
 HOSTNAME_CHARACTERS_MAX = 253
 PROCESS_GROUP_CHARACTERS_MAX = 63
 
@@ -90,6 +92,22 @@ def parse_process_group(text: str) -> str:
     if not 0 < len(text) <= PROCESS_GROUP_CHARACTERS_MAX or not text.isprintable() or " " in text:
         raise BadNameError(f"{got(text)} is no process group; wanted a word such as web")
     return text
+
+
+def parse_network(text: str) -> str:
+    """A network of addresses, CIDR; an address alone is a network of one."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise BadNameError(f"{got(text)} is no network; wanted one such as 10.0.0.0/8, 192.0.2.7 or fd00::/8") from None
+    if "%" in text:
+        raise BadNameError(f"{got(text)}: a network is the same on all interfaces; leave out '%' and what follows")
+    if "/" in text and ipaddress.ip_address(text.partition("/")[0]) != network.network_address:
+        raise BadNameError(f"{got(text)} has bits beyond its prefix; did you mean '{network}'?")
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_IPV4_WITHIN_IPV6):
+        mapped = ipaddress.ip_network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+        raise BadNameError(f"{got(text)} is a network of IPv4 within IPv6; write '{mapped}'")
+    return str(network)
 
 
 def parse_hostname(text: str) -> str:

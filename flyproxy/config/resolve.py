@@ -12,6 +12,7 @@ from flyproxy.config.load import Loaded
 from flyproxy.config.machine import Machine, four_digits, this_machine
 from flyproxy.config.names import Address, parse_address
 from flyproxy.config.regions import shipped_regions
+from flyproxy.config.resolved import SEND_PROXY
 
 
 def resolve(loaded: Loaded, machine: Machine | None = None) -> resolved.Resolved:
@@ -66,6 +67,7 @@ class _Resolving:
             timeouts=self._timeouts(),
             region_positions=tuple((region.key, region.latitude, region.longitude) for region in self._regions()),
             access_log=self._access_log(settings.access_log),
+            trusted_proxies=tuple(self._configuration.trusted_proxies),
         )
 
     def _listener(self, listener: models.Listener, index: int) -> resolved.Listener:
@@ -74,6 +76,8 @@ class _Resolving:
             host=address.host,
             port=address.port,
             http="http" in listener.handlers,
+            proxy_proto="proxy_proto" in listener.handlers,
+            send_proxy=None if listener.send_proxy is None else SEND_PROXY.index(listener.send_proxy),
             region=listener.region or self._configuration.edge.region,
             app=listener.app,
             instance_port=listener.instance_port,
@@ -96,6 +100,7 @@ class _Resolving:
             concurrency=resolved.Concurrency(
                 app.concurrency.type, app.concurrency.soft_limit, app.concurrency.hard_limit
             ),
+            send_proxy=SEND_PROXY.index(app.send_proxy),
         )
 
     def _instance(self, app: models.App, instance: models.Instance, path: Path) -> resolved.Instance:

@@ -5,6 +5,9 @@ An edge worker imports this file and nothing else of this room.
 
 from dataclasses import dataclass
 
+SEND_PROXY = ("off", "v1", "v2")
+"""What a user writes for each version of the PROXY header; the first is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:

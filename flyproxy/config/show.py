@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from flyproxy.config.quantities import written_seconds, written_size
 from flyproxy.config.resolved import (
+    SEND_PROXY,
     App,
     Edge,
     Instance,
@@ -60,6 +61,8 @@ def _whole(resolved: Resolved, organization: str | None) -> Section:
         "limits": _keys(edge.limits),
         "timeouts": _keys(edge.timeouts),
         "scrape_limits": _keys(telemetry.scrape_limits),
+        # the machine's neighbours are nobody's but the operator's
+        **({"trusted_proxies": list(edge.trusted_proxies)} if organization is None else {}),
         "regions": [_region(region) for region in telemetry.regions if not region.geo_region],
         "promql": {"mode": telemetry.promql_mode, "metricsql": telemetry.metricsql},
     }
@@ -84,10 +87,11 @@ def _edge(resolved: Resolved, names: set[str]) -> Section:
 def _listener(door: Listener) -> Section:
     return {
         "bind": _address(door.host, door.port),
-        "handlers": ["http"] if door.http else [],
+        "handlers": [*(["proxy_proto"] if door.proxy_proto else []), *(["http"] if door.http else [])],
         "region": door.region,
         "app": door.app,
         "instance_port": door.instance_port,
+        "send_proxy": None if door.send_proxy is None else SEND_PROXY[door.send_proxy],
     }
 
 
@@ -103,6 +107,7 @@ def _app(app: App) -> Section:
         "hostnames": list(app.hostnames),
         "metrics": [_endpoint(endpoint) for endpoint in app.metrics] or None,
         "concurrency": _keys(app.concurrency),
+        "send_proxy": SEND_PROXY[app.send_proxy],
         "instances": [_instance(instance) for instance in app.instances],
         "access_log": app.access_log,
     }

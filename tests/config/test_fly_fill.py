@@ -151,3 +151,11 @@ def test_values_of_the_wrong_kind_get_their_own_sentence(load: Load, text: str) 
     with pytest.raises(ConfigError) as caught:
         load_bytes(text.encode(), "f.yml", folder=str(load.folder), environ={})
     assert all(fault.line for fault in caught.value.faults)
+
+
+def test_an_app_gets_the_proxy_header_its_file_asks_for_unless_it_says_otherwise(load: Load) -> None:
+    assert load.app(INSTANCE).send_proxy == "off"
+    file = load.folder / "apps" / "fly.toml"
+    file.write_text("[[services]]\ninternal_port = 25\nports = [{port = 25, handlers = ['proxy_proto']}]\n")
+    assert load.app(INSTANCE).send_proxy == "v1"
+    assert load.app(INSTANCE + "    send_proxy: v2\n").send_proxy == "v2"

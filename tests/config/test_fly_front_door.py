@@ -170,3 +170,27 @@ def test_a_soft_limit_above_the_hard_one_bends(door: Make) -> None:
 def test_a_metrics_path_without_its_slash_gets_one(door: Make) -> None:
     app = door(f"{TEXT}[metrics]\nport = 9091\npath = 'metrics/prometheus'\n").edge.apps[0]
     assert app.metrics == (MetricsEndpoint(9091, "/metrics/prometheus"),)
+
+
+def test_a_port_with_the_handler_proxy_proto_sends_the_header_to_the_app(door: Make) -> None:
+    resolved = resolve(load_file(str(GOOD / "proxy_proto.toml"), environ={}), door._machine)
+    assert [(one.port, one.http, one.instance_port, one.send_proxy) for one in resolved.edge.listeners] == [
+        (8080, True, None, None),
+        (2500, False, 2525, 1),
+        (2501, False, 2525, 2),
+        (2502, False, 2525, 0),
+    ]
+    assert resolved.edge.apps[0].send_proxy == 0
+    assert not any(one.proxy_proto for one in resolved.edge.listeners)  # nobody in front of it is believed
+    assert resolved.edge.trusted_proxies == ()
+
+
+def test_so_does_a_port_of_http_for_every_request(door: Make) -> None:
+    (app,) = resolve(load_file(str(GOOD / "proxy_proto_http.toml"), environ={}), door._machine).edge.apps
+    assert app.send_proxy == 2
+    text = services("{port = 80, handlers = ['http']}", "{port = 5000, handlers = ['proxy_proto']}")
+    resolved = door(text)
+    assert resolved.edge.apps[0].send_proxy == 0
+    assert [one.send_proxy for one in resolved.edge.listeners] == [None, 1]
+    resolved = door(services("{port = 5000, handlers = ['tls', 'proxy_proto']}"))
+    assert [(one.http, one.send_proxy) for one in resolved.edge.listeners] == [(False, 1)]

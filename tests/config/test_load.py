@@ -234,3 +234,20 @@ _PIECES = ["edge:", "apps:", "- ", "  ", "\n", "name: a", "{", "}", "[", "]", "&
 @given(st.lists(st.sampled_from(_PIECES), max_size=25).map("".join))
 def test_any_yaml_is_a_configuration_or_a_fault(text: str) -> None:
     assert all(fault.line is not None for fault in faults_of(text.encode()))
+
+
+@pytest.mark.parametrize("metrics", ["{}", "{port: 8081}", "[{port: 1}, {path: /x}]"])
+def test_a_scrape_of_a_port_that_waits_for_a_proxy_header_is_a_warning(metrics: str) -> None:
+    app = f"{{name: a, send_proxy: SEND, metrics: {metrics}, instances: [{{address: '127.0.0.1:8081'}}]}}"
+    raw = f"apps:\n  - {app}\n"
+    (warning,) = load_bytes(raw.replace("SEND", "v1").encode(), "f.yml", environ={}).warnings
+    assert warning.path.startswith("apps[0].metrics")
+    assert warning.sentence.startswith("a scrape sends no PROXY header, and this port waits for one")
+    assert load_bytes(raw.replace("SEND", "off").encode(), "f.yml", environ={}).warnings == ()
+
+
+def test_trusted_proxies_are_bounded() -> None:
+    networks = ", ".join(f"10.{number // 256}.{number % 256}.0/24" for number in range(1001))
+    raw = f"listeners: [{{bind: '0.0.0.0:1', handlers: [proxy_proto, http]}}]\ntrusted_proxies: [{networks}]\n"
+    with pytest.raises(ConfigError, match="trusted_proxies: at most 1000 networks, got 1001"):
+        load_bytes(raw.encode(), "f.yml", environ={})

@@ -2,7 +2,16 @@
 
 import pytest
 
-from flyproxy.config.names import Address, BadNameError, parse_address, parse_hex, parse_hostname, parse_slug, with_port
+from flyproxy.config.names import (
+    Address,
+    BadNameError,
+    parse_address,
+    parse_hex,
+    parse_hostname,
+    parse_network,
+    parse_slug,
+    with_port,
+)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +107,30 @@ def test_hex_digits() -> None:
 )
 def test_a_port_is_added_only_where_that_makes_an_address(text: str, expected: str) -> None:
     assert with_port(text, 80) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("10.0.0.0/255.0.0.0", "10.0.0.0/8"),
+        ("FD00::/8", "fd00::/8"),
+        ("2001:db8:0::1", "2001:db8::1/128"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_networks(text: str, network: str) -> None:
+    assert parse_network(text) == network
+    assert parse_network(network) == network
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "10.0.0.0/33", "10.0.0.0/", "10.0.0.1/8", "fd00::1/8", "a/8", "10.0.0/8", "010.0.0.0/8",
+     "fe80::%eth0/10", "::ffff:10.0.0.0/104", "::ffff:10.0.0.1", "10.0.0.0/8 ", "10.0.0.0:80"],
+)  # fmt: skip
+def test_what_is_no_network(text: str) -> None:
+    with pytest.raises(BadNameError):
+        parse_network(text)

@@ -199,3 +199,24 @@ def test_the_result_travels_to_a_child(machine: Machine) -> None:
     again = pickle.loads(pickle.dumps(result))
     assert isinstance(again, Resolved)
     assert again == result
+
+
+def test_proxy_headers_are_believed_and_sent_as_written(machine: Machine) -> None:
+    text = """
+trusted_proxies: [10.0.0.0/8, 192.0.2.7]
+listeners:
+  - {bind: "127.0.0.1:1", handlers: [proxy_proto, http]}
+  - {bind: "127.0.0.1:2", handlers: [proxy_proto], app: b, send_proxy: off}
+  - {bind: "127.0.0.1:3", handlers: [], app: b, send_proxy: v2}
+  - {bind: "127.0.0.1:4", handlers: [], app: b}
+apps: [{name: a}, {name: b, send_proxy: v1}]
+"""
+    edge = resolve(loaded(text), machine).edge
+    assert edge.trusted_proxies == ("10.0.0.0/8", "192.0.2.7/32")
+    assert [(door.http, door.proxy_proto, door.send_proxy) for door in edge.listeners] == [
+        (True, True, None),
+        (False, True, 0),
+        (False, False, 2),
+        (False, False, None),
+    ]
+    assert [app.send_proxy for app in edge.apps] == [0, 1]

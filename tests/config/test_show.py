@@ -18,6 +18,9 @@ listeners:
   - {bind: "[::1]:8080"}
   - {bind: "127.0.0.1:5432", handlers: [], app: db, region: lab}
   - {bind: "127.0.0.1:5433", handlers: [], app: rival-db}
+  - {bind: "127.0.0.1:8090", handlers: [proxy_proto, http]}
+  - {bind: "127.0.0.1:5434", handlers: [proxy_proto], app: db, send_proxy: v2}
+trusted_proxies: [10.77.0.0/16, "fd00::/8"]
 telemetry: {data_dir: /var/lib/flyproxy, retention: 36h, own_interval: 500ms}
 organizations: [{slug: personal}, {slug: rival}]
 regions: [{key: lab, latitude: 52.52, longitude: 13.4, name: "The lab, Berlin"}]
@@ -29,7 +32,7 @@ apps:
     metrics: [{port: 9091, processes: [web]}, {https: true, path: /x}]
     concurrency: {soft_limit: 20, hard_limit: 25}
     instances: [{address: "localhost:8081", process: web}, {address: "[::1]:8082", id: 1234567890e123}]
-  - {name: db, instances: [{address: "db.internal:5432"}]}
+  - {name: db, send_proxy: v1, instances: [{address: "db.internal:5432"}]}
   - {name: rival-db, organization: rival, hostnames: [rival.localhost], instances: [{address: "10.0.0.9:1"}]}
 """
 
@@ -83,8 +86,8 @@ def test_an_organization_sees_only_its_own(resolved: Resolved) -> None:
     assert [app["name"] for app in shown["apps"]] == ["rival-db"]
     assert shown["organizations"] == [{"slug": "rival"}]
     assert shown["edge"]["default_app"] is None
-    assert [door["app"] for door in shown["listeners"]] == [None, "rival-db"]
-    for word in ("shop", "personal", "/var/lib", "data_dir", "8081", "db.internal", "f.yml"):
+    assert [door["app"] for door in shown["listeners"]] == [None, "rival-db", None]
+    for word in ("shop", "personal", "/var/lib", "data_dir", "8081", "db.internal", "f.yml", "10.77"):
         assert word not in text
 
 
