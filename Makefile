@@ -45,6 +45,8 @@ bench: $(VENV)/.test      ## every benchmark, side by side with its peers (some 
 	$(BIN)/python bench/run_all.py
 
 soak: $(VENV)/.test      ## two hours at ten times the demo's beats: nothing may grow, every count must be exact
+	$(BIN)/python -m bench.churn --loop uvloop
+	$(BIN)/python -m bench.churn --loop asyncio
 	$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES) --retention $(SOAK_RETENTION)
 
 docs: $(VENV)/.demo      ## write docs/metrics.md and docs/config.md anew from the catalog and the models

@@ -13,6 +13,8 @@ import os
 import socket
 from typing import Protocol
 
+from flyproxy.edge.wire import is_dead
+
 COPY_BYTES = 64 * 1024
 SPLICE_AFTER_BYTES = 64 * 1024
 PIPE_BYTES = 256 * 1024
@@ -81,6 +83,11 @@ class Flow:
     def start(self) -> None:
         """Begin to move."""
         self._loop.add_reader(self._source, self._readable)
+
+    def look_again(self) -> None:
+        """Bytes came a moment ago. If a reset came with them, uvloop has forgotten it: read on to it."""
+        while not self.over and not self._waiting and is_dead(self._source):
+            self._readable()
 
     def stop(self) -> None:
         """Move no more; before the sockets are closed."""

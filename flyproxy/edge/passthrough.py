@@ -196,6 +196,8 @@ class Passthrough:
             self._reported = now
             if self.deadline_ns != NEVER:
                 self.deadline_ns = self._worker.now_ns + self._worker.idle_ns
+            for flow in () if self._over else (self._in, self._out):
+                flow.look_again()
 
     def expired(self, now_ns: int) -> None:
         self.deadline_ns = NEVER
