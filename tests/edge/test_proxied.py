@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import random
 import struct
 from dataclasses import replace
 from typing import Any
@@ -505,3 +507,27 @@ async def test_a_reload_that_asks_for_headers_shares_no_connection_with_before(h
     await client.ask(GET)
     assert [raw.startswith(b"PROXY ") for raw in got] == [False, True]
     await house.settle(lambda: house.server.statistics()["upstream_connections"] == 0)
+
+
+@pytest.mark.parametrize("door", [HTTP, RAW], ids=["http", "raw"])
+async def test_connections_that_end_anywhere_leave_nothing_behind(house: House, door: tuple[Listener, ...]) -> None:
+    """Aborted, closed or half closed within the header, at its end, and behind it."""
+    app = house.app("hello", await house.upstream(echo), hostnames=("hello.test",))
+    await house.open(app, listeners=(replace(door[0], app="hello" if door is RAW else None),), trusted_proxies=TRUSTED)
+    await (await house.client()).close()
+    await gone(house)
+    before = len(os.listdir("/proc/self/fd"))
+    chance = random.Random(7)
+    for _ in range(20):
+        clients = [await house.client() for _ in range(20)]
+        for client in clients:
+            whole = chance.choice((TEXT, BINARY, LOCAL)) + GET
+            await client.send(whole[: chance.randrange(len(whole) + 1)])
+        for client in clients:
+            chance.choice((client.abort, client.writer.close, client.half_close))()
+        for client in clients:
+            client.abort()
+    house.clients.clear()
+    await gone(house)
+    await house.settle(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    assert house.server.statistics()["upstream_connections"] == 0
