@@ -109,7 +109,7 @@ class FieldReader:
             return FORWARDED
         value = value.rstrip(b" \t")
         if kind == HOST:
-            return Field(kind, name, value, line, host_and_port(value)[0])
+            return Field(kind, name, value.removesuffix(b":"), line, host_and_port(value)[0])
         elif kind == CONNECTION:
             return self._connection(name, value.lower(), line)
         elif kind == CONTENT_LENGTH_KIND:

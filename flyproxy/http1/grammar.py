@@ -7,7 +7,10 @@ broken in Python 3.11.0 to 3.11.4 (Debian 12 has 3.11.2), which then take half a
 Targets. RFC 9112 allows only RFC 3986 characters; real clients send more, and refusing `|` or `{` only breaks pages.
 Nothing of what we add can end a line or a word: visible ASCII, but
   never `#` (a fragment is never sent), nothing above 0x7e, no space, no control;
-  `<`, `>` and backslash in the query only: no browser sends them in a path, and some apps read backslash as a slash.
+  `<`, `>` and backslash in the query only: no browser sends them in a path, and some apps read backslash as a slash;
+  in a path every `%` begins an octet (RFC 3986 2.1), or apps would differ in what it names; queries hold `100%`.
+
+A version HTTP/1.2 or above is read as 1.1 (RFC 9110 2.5); what goes on says 1.1.
 """
 
 import ipaddress
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from flyproxy.http1.faults import HttpFault
 
 TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
-_PATH = rb"[!\"$-;=@-\[\]-~]"
+_PATH = rb"[!\"$&-;=@-\[\]-~]*+(?:%[0-9A-Fa-f]{2}[!\"$&-;=@-\[\]-~]*+)*"
 _QUERY = rb"[!\"$-~]"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
 
@@ -27,15 +30,16 @@ VALUE_BYTES = bytes(byte for byte in range(256) if re.fullmatch(_VALUE, bytes((b
 HEADER_LINE = re.compile(rb"([" + TCHAR + rb"]++):[ \t]*+(" + _VALUE + rb"*+)")
 HEADER_LINE_IN_HEAD = re.compile(HEADER_LINE.pattern + rb"\r\n")
 ORIGIN_LINE = re.compile(
-    rb"([" + TCHAR + rb"]++) (/" + _PATH + rb"*+(?:\?" + _QUERY + rb"*+)?) HTTP/1\.([01])",
+    rb"([" + TCHAR + rb"]++) (/" + _PATH + rb"(?:\?" + _QUERY + rb"*+)?) HTTP/1\.([01])",
 )
-STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _VALUE + rb"*+))?")
-CONTENT_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}+")
+STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: (" + _VALUE + rb"*+))?")
+CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}+")
 
 _REQUEST_LINE = re.compile(rb"([^ ]++) ([^ ]++) HTTP/([0-9])\.([0-9])")
-_ABSOLUTE = re.compile(rb"(https?)://([^/?]*+)((?:/" + _PATH + rb"*+)?(?:\?" + _QUERY + rb"*+)?)", re.IGNORECASE)
+_ORIGIN = re.compile(rb"/" + _PATH + rb"(?:\?" + _QUERY + rb"*+)?")
+_ABSOLUTE = re.compile(rb"(https?)://([^/?]*+)((?:/" + _PATH + rb")?(?:\?" + _QUERY + rb"*+)?)", re.IGNORECASE)
 _HOST = re.compile(
-    rb"([0-9A-Za-z_-]{1,63}+(?:\.[0-9A-Za-z_-]{1,63}+)*\.?+|\[[0-9A-Fa-f:.]{2,45}+\])(?::([0-9]{1,5}+))?"
+    rb"([0-9A-Za-z_-]{1,63}+(?:\.[0-9A-Za-z_-]{1,63}+)*\.?+|\[[0-9A-Fa-f:.]{2,45}+\])(?::([0-9]{0,5}+))?"
 )
 _HOST_BYTES_MAX = 255
 _PORT_MAX = 65535
@@ -76,13 +80,16 @@ def unusual_request_line(line: bytes) -> tuple[bytes, bytes, int, Authority | No
     method, target, major, minor = parts.groups()
     if TOKEN.fullmatch(method) is None:
         raise HttpFault(400, "the method holds a character no method may hold")
-    if major != b"1" or minor not in b"01":
+    if major != b"1":
         raise HttpFault(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    spoken = 0 if minor == b"0" else 1
     check_method(method)
     if target == b"*":
         if method != b"OPTIONS":
             raise HttpFault(400, "only OPTIONS may ask for `*`")
-        return method, target, int(minor), None
+        return method, target, spoken, None
+    if _ORIGIN.fullmatch(target) is not None:
+        return method, target, spoken, None
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         raise HttpFault(400, "the request target is neither a path nor an http:// or https:// URL")
@@ -93,14 +100,14 @@ def unusual_request_line(line: bytes) -> tuple[bytes, bytes, int, Authority | No
         path = b"*" if method == b"OPTIONS" else b"/"
     elif path.startswith(b"?"):
         path = b"/" + path
-    return method, path, int(minor), Authority(sent, host, port or default_port, default_port)
+    return method, path, spoken, Authority(sent.removesuffix(b":"), host, port or default_port, default_port)
 
 
 def host_and_port(value: bytes) -> tuple[bytes, bytes]:
     """A Host value's name in lower case without its final dot, and its port (b"" without one). Raises 400.
 
     Names are dotted labels of letters, digits, `-` and `_`: narrower than RFC 3986's reg-name, which also allows
-    `%00`, `,` or `'`. No user part, no empty label, no empty port.
+    `%00`, `,` or `'`. No user part, no empty label. An empty port is none (RFC 9110 4.2.1).
     """
     parts = _HOST.fullmatch(value)
     if parts is None or len(value) > _HOST_BYTES_MAX:

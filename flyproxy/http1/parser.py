@@ -476,4 +476,4 @@ def _status_line(line: bytes) -> tuple[int, bytes, int]:
     if match is None:
         raise HttpFault(400, "the answer's status line is not `HTTP/1.1 200 reason`")
     minor, status, reason = match.groups()
-    return int(status), reason or b"", 1 if minor == b"1" else 0
+    return int(status), reason or b"", 0 if minor == b"0" else 1

@@ -117,7 +117,7 @@ CASES = [
     Case("connect", b"CONNECT hello.localhost:443 HTTP/1.1\r\n" + HOST + b"\r\n", 501, "PP08"),
     Case("trace", b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n", 501, "PP08"),
     Case("h2c", get(b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"), 501, "PP08"),
-    Case("http-1.2", b"GET / HTTP/1.2\r\n" + HOST + b"\r\n", 505, "PP09"),
+    Case("http-2.1", b"GET / HTTP/2.1\r\n" + HOST + b"\r\n", 505, "PP09"),
     Case("http-2-preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "PP09"),
     Case("expectation", post(b"Expect: 200-ok\r\nContent-Length: 5\r\n", b"hello"), 417, "PP11"),
     Case("long-target", b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414, "PP06"),

@@ -10,7 +10,7 @@ from flyproxy.http1 import grammar
 from flyproxy.http1.faults import HttpFault
 from flyproxy.http1.grammar import HEADER_LINE, ORIGIN_LINE, check_method, host_and_port, unusual_request_line
 
-PATH_REFUSED = b"#<>\\"
+PATH_REFUSED = b"#<>\\%"
 
 
 @pytest.mark.parametrize("form", [b"GET /a%bc HTTP/1.1", b"GET http://a.example/a%bc HTTP/1.1"])
@@ -27,6 +27,12 @@ def test_every_byte_in_a_query_is_decided(form: bytes) -> None:
         line = form.replace(b"%b", bytes((byte,)))
         allowed = 0x21 <= byte <= 0x7E and byte != ord("#")
         assert _reads(line) == allowed, line
+
+
+@pytest.mark.parametrize("form", [b"GET /a%b/c HTTP/1.1", b"GET http://a.example/a%b/c HTTP/1.1"])
+def test_a_percent_in_a_path_begins_an_octet(form: bytes) -> None:
+    for digits, allowed in ((b"%41", True), (b"%c3%A4", True), (b"%4", False), (b"%4g", False), (b"%%41", False)):
+        assert _reads(form.replace(b"%b", digits)) == allowed, digits
 
 
 def test_every_byte_in_a_header_line_is_decided() -> None:
@@ -61,6 +67,7 @@ def test_tunnels_and_echoes_are_refused_in_any_case(method: bytes) -> None:
         (b"a", b"a", b""),
         (b"_dmarc.x", b"_dmarc.x", b""),
         (b"127.0.0.1:0", b"127.0.0.1", b"0"),
+        (b"a.example:", b"a.example", b""),
         (b"[::]", b"[::]", b""),
         (b"[::FFFF:1.2.3.4]:443", b"[::ffff:1.2.3.4]", b"443"),
         (b"x" * 63 + b".y", b"x" * 63 + b".y", b""),
@@ -73,7 +80,7 @@ def test_a_host_is_read(value: bytes, host: bytes, port: bytes) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(b"", b":80", b"a:", b"a:080808", b"[", b"[]", b"[::1", b"::1]", b"[::1]x", b"[v1.x]", b"[1.2.3.4]", b"a\n"),
+        *(b"", b":80", b"a::", b"a:080808", b"[", b"[]", b"[::1", b"::1]", b"[::1]x", b"[v1.x]", b"[1.2.3.4]", b"a\n"),
         *(b"a/", b"a?", b"a#b", b"a\\b", b"a@b", b"a%00", b"a;b", b"*", b"a..", b"\xff", b"x" * 64),
         b".".join([b"x" * 60] * 5),
     ],
@@ -96,7 +103,8 @@ def test_no_pattern_repeats_a_group_possessively() -> None:
 
 def test_hostile_lines_take_linear_work() -> None:
     """Each of these would make a pattern that goes back take the square of its length, or more."""
-    for hostile in (b"GET /" + b"?" * 100_000 + b"\x00", b"GET " + b"a:" * 50_000, b"/" * 100_000, b" " * 100_000):
+    hostile_lines = [b"GET /" + b"?" * 100_000 + b"\x00", b"GET " + b"a:" * 50_000, b"/" * 100_000, b" " * 100_000]
+    for hostile in (*hostile_lines, b"GET /" + b"%41" * 50_000):
         assert not _reads(hostile)
     assert HEADER_LINE.fullmatch(b"a:" + b" \t" * 50_000 + b"\x00") is None
     assert grammar.STATUS_LINE.fullmatch(b"HTTP/1.1 200 " + b" " * 100_000 + b"\x00") is None

@@ -103,7 +103,7 @@ def test_a_body_or_a_next_head_does_not_count_for_the_head(make: Make) -> None:
         (b"GET / HTTP/1.1\r\nHost: \x00", 23),
         (b"HELO there\r\n", 12),
         (b"GET /\r\n", 7),
-        (b"GET / HTTP/1.3\r\n", 16),
+        (b"GET / HTTP/2.3\r\n", 16),
     ],
 )
 def test_the_hopeless_is_refused_at_the_byte_that_made_it_so(raw: bytes, at: int) -> None:
