@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 SOAK_MINUTES ?= 120
 SOAK_RETENTION ?= 10m
 
-.PHONY: help demo test check bench soak docs clean
+.PHONY: help demo test check bench bench-edge soak docs clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -30,6 +31,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
+	@touch $@
+
 demo: $(VENV)/.demo      ## the front door with example apps in four regions and gentle traffic; ^C stops it
 	@apps="$$(sh examples/apps.sh)" && { $(BIN)/flyproxy demo $$apps || [ $$? -eq 130 ]; }
 
@@ -41,8 +46,11 @@ check: $(VENV)/.dev      ## ruff, mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict flyproxy tests bench examples
 
-bench: $(VENV)/.test      ## every benchmark, side by side with its peers (some minutes; needs haproxy, nginx, wrk)
-	$(BIN)/python bench/run_all.py
+bench: $(VENV)/.bench     ## every benchmark, side by side with its peers (an hour; needs haproxy, nginx, wrk)
+	$(BIN)/python -m bench.run_all
+
+bench-edge: $(VENV)/.bench ## what the edge costs beside HAProxy, nginx, Caddy, Traefik: bench/results/edge.json
+	$(BIN)/python -m bench.edge $(BENCH_ARGS)
 
 soak: $(VENV)/.test      ## two hours at ten times the demo's beats: nothing may grow, every count must be exact
 	$(BIN)/python -m bench.churn --loop uvloop

@@ -1,8 +1,10 @@
 """What counting costs on the request's way: the verbs, and the fold that follows them.
 
-    python bench/instrument_record.py [--json FILE]
+    python bench/instrument_record.py [--turn 20] [--json FILE]
 
-Prints nanoseconds per call, the best of several rounds (the noise of a machine only ever adds).
+A turn of the event loop serves several requests and folds once: `--turn` says how many (bench/edge measures it), and
+the cost of a request is what it calls and its share of that fold. Prints nanoseconds per call, the best of several
+rounds (the noise of a machine only ever adds).
 """
 
 import argparse
@@ -18,13 +20,16 @@ from flyproxy.instrument.recorder import EdgeRecorder, InstanceRecorder, Recorde
 
 CALLS = 100_000
 ROUNDS = 7
+TURN = 20
+STATUS, TIME_NS, INSTANCE_NS = 200, 2_345_678, 2_000_000
+IN_BYTES, OUT_BYTES, TO_INSTANCE_BYTES, FROM_INSTANCE_BYTES = 623, 1300, 900, 1250
 
 
 def empty() -> None:
     """What a call costs by itself: taken off the verbs' figures."""
 
 
-def measure(directory: Path) -> dict[str, list[float]]:
+def measure(directory: Path, turn: int) -> dict[str, list[float]]:
     """Nanoseconds per call and round, by what was called."""
     recorder = Recorder(Segment.create(str(directory / "bench.cells"), 0), proxy_id="blue")
     edge = recorder.edge("hello", "personal", "ord", "2bc3")
@@ -32,28 +37,53 @@ def measure(directory: Path) -> dict[str, list[float]]:
     works: dict[str, Callable[[], None]] = {
         "empty call": empty,
         "edge.response + instance.response": lambda: responses(edge, instance),
-        "a whole request (started, both responses, transferred, finished)": lambda: request(edge, instance),
-        "both responses + fold": lambda: folded(recorder, edge, instance),
+        "a request in one call (exchanged)": lambda: request(edge, instance),
+        "a request in one call + fold": lambda: folded(recorder, edge, instance),
     }
-    return {name: rounds(work) for name, work in works.items()}
+    found = {name: rounds(work) for name, work in works.items()}
+    found[f"a request of a turn of {turn}, with its share of the fold"] = per_request(recorder, edge, instance, turn)
+    return found
 
 
 def responses(edge: EdgeRecorder, instance: InstanceRecorder) -> None:
-    edge.response(200, 12_345_678, 623, 1300)
-    instance.response(200, 12_000_000)
+    edge.response(STATUS, TIME_NS, IN_BYTES, OUT_BYTES)
+    instance.response(STATUS, INSTANCE_NS)
 
 
 def request(edge: EdgeRecorder, instance: InstanceRecorder) -> None:
-    instance.started()
-    instance.response(200, 12_000_000)
-    instance.transferred(700, 1250)
-    instance.finished()
-    edge.response(200, 12_345_678, 623, 1300)
+    """What the edge calls of an ordinary request (proxy.ask, proxy.answered_whole)."""
+    instance.in_flight += 1
+    if not instance.dirty:
+        instance.mark()
+    edge.exchanged(instance, STATUS, TIME_NS, INSTANCE_NS, IN_BYTES, OUT_BYTES, TO_INSTANCE_BYTES, FROM_INSTANCE_BYTES)
 
 
 def folded(recorder: Recorder, edge: EdgeRecorder, instance: InstanceRecorder) -> None:
-    responses(edge, instance)
+    request(edge, instance)
     recorder.fold()
+
+
+def per_request(recorder: Recorder, edge: EdgeRecorder, instance: InstanceRecorder, turn: int) -> list[float]:
+    """Nanoseconds of counting per request, when so many are counted and then folded; calling `request` taken off."""
+
+    def counted() -> None:
+        for _ in range(turn):
+            request(edge, instance)
+        recorder.fold()
+
+    def idle() -> None:
+        for _ in range(turn):
+            nothing(edge, instance)
+        empty()
+
+    turns = CALLS // turn
+    times = zip(timeit.repeat(counted, number=turns, repeat=ROUNDS), timeit.repeat(idle, number=turns, repeat=ROUNDS),
+                strict=True)  # fmt: skip
+    return [(seconds - spent) / (turns * turn) * 1e9 for seconds, spent in times]
+
+
+def nothing(edge: EdgeRecorder, instance: InstanceRecorder) -> None:
+    """A call like `request` that counts nothing."""
 
 
 def rounds(work: Callable[[], None]) -> list[float]:
@@ -61,15 +91,16 @@ def rounds(work: Callable[[], None]) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turn", type=int, default=TURN, help="requests that one fold serves")
     parser.add_argument("--json", type=Path, help="write the raw rounds there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        found = measure(Path(directory))
+        found = measure(Path(directory), max(1, arguments.turn))
     for name, nanoseconds in found.items():
         print(f"{min(nanoseconds):8.0f} ns  {name}")
     if arguments.json:
-        written = {"python": platform.python_version(), "ns_per_call": found}
+        written = {"python": platform.python_version(), "turn": arguments.turn, "ns_per_call": found}
         arguments.json.write_text(json.dumps(written, indent=1))
 
 

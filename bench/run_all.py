@@ -1,9 +1,10 @@
 """Every benchmark, one after the other: the table each one prints, and its raw rounds as JSON under bench/results/.
 
-    python bench/run_all.py [NAME ...]
+    python -m bench.run_all [NAME ...]
 
-Each JSON says which commit and which machine it came from; with uncommitted changes it says so too. Figures of
-different runs are not to be compared: each benchmark measures its peers in the same run.
+`edge` is by far the longest; `make bench-edge` runs it alone. Each JSON says which commit and which machine it came
+from; with uncommitted changes it says so too. Figures of different runs are not to be compared: each benchmark
+measures its peers in the same run.
 """
 
 import argparse
@@ -16,27 +17,17 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from bench.commit import ROOT, commit
+
 BENCHMARKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "edge": ("edge/small.py", ("haproxy", "nginx", "wrk", "taskset")),
-    "http1": ("http1_parse.py", ()),
-    "instrument": ("instrument_record.py", ()),
-    "store": ("store_append.py", ()),
-    "density": ("store_density.py", ()),
-    "recovery": ("recovery.py", ()),
+    "edge": ("-m bench.edge --allow-dirty", ("haproxy", "nginx", "wrk", "taskset")),
+    "http1": ("bench/http1_parse.py", ()),
+    "instrument": ("bench/instrument_record.py", ()),
+    "store": ("bench/store_append.py", ()),
+    "density": ("bench/store_density.py", ()),
+    "recovery": ("bench/recovery.py", ()),
 }
-"""Name: the program, and the outside programs it needs."""
-
-
-def commit() -> str:
-    """The commit that is measured; "-dirty" when it is not all of it."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
+"""Name: what Python runs, and the outside programs it needs."""
 
 
 def run(name: str, results: Path) -> bool:
@@ -48,9 +39,12 @@ def run(name: str, results: Path) -> bool:
         print(f"left out: needs {', '.join(missing)}, which is not installed")
         return True
     raw = results / f"{name}.json"
-    done = subprocess.run([sys.executable, str(HERE / program), "--json", str(raw)], check=False)
+    done = subprocess.run([sys.executable, *program.split(), "--json", str(raw)], cwd=ROOT, check=False)
     if done.returncode:
         return False
+    found = json.loads(raw.read_text())
+    if "commit" in found:
+        return True  # it says all of that itself
     about = {
         "commit": commit(),
         "python": platform.python_version(),
@@ -58,7 +52,7 @@ def run(name: str, results: Path) -> bool:
         "cpus": os.cpu_count(),
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    raw.write_text(json.dumps({**about, "figures": json.loads(raw.read_text())}, indent=1))
+    raw.write_text(json.dumps({**about, "figures": found}, indent=1))
     return True
 
 
@@ -66,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
     names = parser.parse_args().names or list(BENCHMARKS)
-    results = HERE / "results"
+    results = ROOT / "bench" / "results"
     results.mkdir(exist_ok=True)
     failed = [name for name in names if not run(name, results)]
     if failed:

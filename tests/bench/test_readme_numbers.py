@@ -1,0 +1,49 @@
+"""README's numbers of the edge are what the committed JSON says."""
+
+from typing import Any
+
+from bench.commit import ROOT
+from bench.readme_numbers import BEGIN, END, committed, rewritten, section
+
+FOUND: dict[str, Any] = {
+    "commit": "0123456789ab",
+    "when": "2026-01-02T03:04:05Z",
+    "settings": {"rounds": 9, "seconds": 2, "awake": False},
+    "machine": {"cpu": "Some CPU", "cpus": 2, "virtual": True},
+    "versions": {"haproxy": "HAProxy version 2.6", "flyproxy (pure)": "CachedRequestParser on uvloop", "wrk": "4.1"},
+    "workloads": {
+        "W1": {
+            "title": "small GET",
+            "unit": "CPU µs per request",
+            "columns": {"haproxy": {"median": 11.93}, "flyproxy (pure)": {"median": 15.51}},
+            "compared": [{"of": "flyproxy (pure)", "to": "haproxy", "median": 1.3, "low": 1.28, "high": 1.32}],
+            "watched": {"flyproxy (pure)": {"requests": {"lines": 100, "known": 90}}},
+        },
+        "recording": {
+            "title": "the verbs",
+            "unit": "µs per request",
+            "columns": {"flyproxy (pure)": {"median": 0.353}},
+            "compared": [{"of": "flyproxy (pure)", "to": None, "median": 0.353, "low": 0.3, "high": 0.4}],
+        },
+    },
+}
+
+
+def test_the_section_has_each_workload_with_its_ratios_and_where_it_comes_from() -> None:
+    text = section([FOUND])
+    assert "Commit 0123456789ab, 2026-01-02, a virtual machine with 2 CPUs (Some CPU); HAProxy version 2.6;" in text
+    assert "| **W1** small GET | CPU µs per request | 11.9 | - | - | - | 15.5, **1.30** [1.28 1.32] | - |" in text
+    assert "| flyproxy (pure) | 0.35 |  |" in text
+    assert "In W1 flyproxy (pure) knew 90% of the request lines before." in text
+
+
+def test_only_what_is_between_the_markers_is_rewritten() -> None:
+    readme = f"before\n{BEGIN}\nold\n{END}\nbehind\n"
+    assert rewritten(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nbehind\n"
+
+
+def test_the_readme_says_what_the_committed_results_say() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert BEGIN in readme
+    results = committed()
+    assert not results or rewritten(readme, section(results)) == readme
