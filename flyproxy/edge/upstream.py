@@ -11,7 +11,7 @@ from typing import Protocol
 from flyproxy.edge import faults
 from flyproxy.edge.faults import Fault
 from flyproxy.edge.pool import Pool
-from flyproxy.edge.wire import half_close, reset, unlimited
+from flyproxy.edge.wire import half_close, last_bytes, reset, unlimited
 from flyproxy.edge.worker import NEVER, Worker
 from flyproxy.http1.body import ChunkedBody
 from flyproxy.http1.faults import HttpFault
@@ -259,6 +259,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         worker.upstreams.discard(self)
         worker.stalled.pop(self, None)
+        if exc is not None and self._state == HEAD and self.user is not None and (data := last_bytes(self.transport)):
+            self.data_received(data)  # it answered before it had the whole request, and then reset the rest
         self._pool.remove(self)
         self._recorder.hung_up()
         if self.user is not None:

@@ -20,6 +20,7 @@ import termios
 
 SILENCE_S, PROBE_S, PROBES_MAX = 60, 15, 4
 """A silent tunnel is probed after SILENCE_S, then every PROBE_S; after PROBES_MAX without an echo it is dead: 2 min."""
+LAST_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _STATE_CLOSED = 7  # TCP_CLOSE of linux/tcp_states.h, the first byte of tcp_info
 
@@ -53,6 +54,15 @@ def reset(transport: asyncio.Transport) -> None:
         with contextlib.suppress(OSError):
             pseudo.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
+
+
+def last_bytes(transport: asyncio.Transport) -> bytes:
+    """In `connection_lost`: what came before a write of ours failed. asyncio's transports end there and do not look;
+    uvloop's read first, and their descriptor is gone by then."""
+    if isinstance(transport, asyncio.Transport):
+        with contextlib.suppress(OSError):
+            return os.read(transport.get_extra_info("socket").fileno(), LAST_BYTES)
+    return b""
 
 
 def notice_death(sock: "socket.socket | asyncio.trsock.TransportSocket | None") -> None:
