@@ -28,7 +28,7 @@ from flyproxy.edge.proxy_protocol import (
     decode,
 )
 from flyproxy.edge.route import Doorway
-from flyproxy.edge.wire import reset
+from flyproxy.edge.wire import is_dead, reset
 from flyproxy.edge.worker import DRAIN_GRACE_NS, NEVER, Worker
 
 _LATE = "The PROXY header did not arrive in time."
@@ -204,7 +204,8 @@ class ProxiedSocket:
             self._stop()
             self._become(header.addresses).begin()
         elif taken:
-            return
+            if is_dead(self._client):  # uvloop would not say so again
+                self._readable()
         elif self._buffer:
             self._refuse(faults.BAD_PROXY_HEADER, _BROKEN_OFF)
         else:
