@@ -5,6 +5,7 @@ cells       a worker's shared-memory segment: append-only slots with their label
 allotment   which label set has which cells of a segment
 recorder    the hot path's verbs
 own_metrics what a process counts about itself, by the catalog's names
+gc_pauses   how long the garbage collector stops it
 base        the counts of workers that are gone
 rows        one organization's series, and how their values follow from cells
 snapshot    all workers' cells summed into one batch per organization
@@ -14,5 +15,5 @@ instance_metrics  the machine's readings as series of every instance on it
 process_metrics   process_* of every process, read from the outside
 collector   our families for any prometheus_client registry
 
-catalog, cells, allotment, own_metrics and recorder are what an edge worker imports: no numpy in them.
+catalog, cells, allotment, own_metrics, gc_pauses and recorder are what an edge worker imports: no numpy in them.
 """

@@ -23,7 +23,8 @@ HOST_ETH0 = "host-eth0"
 
 BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0)
 """Upper bounds in seconds, inclusive; +Inf comes after them (Fly's "Hooking Up Fly Metrics")."""
-LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+GC_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 WORK_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -239,10 +240,19 @@ _FRONT_DOOR = (
     Family(
         "flyproxy_event_loop_lag_seconds",
         "histogram",
-        "How late the event loop ran a timer.",
+        "How late the event loop ran a timer; with `workers: 0` of each loop of the one process.",
         _PROCESS,
         unit="seconds",
         buckets=LAG_BUCKETS,
+    ),
+    Family(
+        "flyproxy_gc_pause_seconds",
+        "histogram",
+        "How long the garbage collector stopped the process, by the generation it collected; with `workers: 0` the "
+        "one process is the supervisor.",
+        (*_PROCESS, "generation"),
+        unit="seconds",
+        buckets=GC_BUCKETS,
     ),
     Family("flyproxy_cells_used", "gauge", "Cells of a process' segment that have a label set.", _PROCESS),
     Family("flyproxy_cells_capacity", "gauge", "Cells a process' segment has room for.", _PROCESS),
@@ -480,8 +490,8 @@ def markdown() -> str:
         f"Response and connect times fall into the buckets `{' '.join(le_text(bound) for bound in BUCKETS)} +Inf`",
         "(seconds), and `le` is spelled so in every format. OpenMetrics' counters must end in `_total`, so there Fly's",
         "are `unknown`. `_count` of a histogram and `*_http_responses_count`",
-        "are sums of the buckets and always agree with them. `worker` is the number of an edge worker and is missing",
-        "on other processes.",
+        "are sums of the buckets and always agree with them. `worker` is the number of an edge or query worker and",
+        "is missing on other processes.",
     ]
     for title, words, families in sections:
         lines += ["", f"## {title}", "", words, "", "| name | type | labels | what |", "|---|---|---|---|"]

@@ -9,10 +9,13 @@ An edge worker imports this file: no numpy here.
 import gc
 import threading
 from bisect import bisect_left
+from collections.abc import Sequence
 
 from flyproxy.instrument.allotment import Allotment
 from flyproxy.instrument.catalog import FAMILIES, OPERATOR, Family
 from flyproxy.instrument.cells import Segment
+from flyproxy.instrument.gc_pauses import FAMILY as GC_PAUSES
+from flyproxy.instrument.gc_pauses import GcPauses
 
 
 class OwnMetrics:
@@ -59,6 +62,13 @@ class OwnMetrics:
             self._cells[place + bisect_left(bounds, duration_ns)] += 1
             self._cells[place + len(bounds) + 1] += duration_ns
 
+    def add(self, name: str, cells: Sequence[int], **labels: str) -> None:
+        """What somebody else counted of a histogram: its buckets, +Inf, and the sum in nanoseconds."""
+        with self._lock:
+            place = self._place(name, labels)
+            for cell, amount in enumerate(cells if place >= 0 else (), place):
+                self._cells[cell] += amount
+
     def _place(self, name: str, labels: dict[str, str]) -> int:
         key = (name, tuple(labels.items()))
         place = self._places.get(key)
@@ -89,8 +99,19 @@ class OwnMetrics:
                         old[place] = 0
 
 
+_GC_COUNTERS = {
+    "python_gc_objects_collected_total": "collected",
+    "python_gc_objects_uncollectable_total": "uncollectable",
+    "python_gc_collections_total": "collections",
+}
+
+
 class ProcessRecorder(OwnMetrics):
     """The verbs every process of the front door shares."""
+
+    def __init__(self, home: Segment | Allotment) -> None:
+        super().__init__(home)
+        self._gc_seen: dict[tuple[str, int], int] = {}
 
     def limit_reached(self, limit: str, times: int = 1) -> None:
         """A bound was reached; `limit` is a key of catalog.LIMITS."""
@@ -108,12 +129,16 @@ class ProcessRecorder(OwnMetrics):
         """Lines that were not written."""
         self.count("flyproxy_access_log_dropped_total", lines)
 
-    def sample_gc(self) -> None:
-        """Take over what the garbage collector says of this process (on the loop lag's beat)."""
+    def sample_gc(self, pauses: GcPauses) -> None:
+        """Take over what the garbage collector did since the last time (on the loop lag's beat)."""
         for generation, statistics in enumerate(gc.get_stats()):
-            for name in ("collected", "uncollectable"):
-                self.set(f"python_gc_objects_{name}_total", statistics[name], generation=str(generation))
-            self.set("python_gc_collections_total", statistics["collections"], generation=str(generation))
+            for name, key in _GC_COUNTERS.items():
+                # What came since, and not the collector's own total: the segment before this one may hold the rest.
+                seen = self._gc_seen.get((key, generation), 0)
+                self.count(name, statistics[key] - seen, generation=str(generation))
+                self._gc_seen[key, generation] = statistics[key]
+        for generation, cells in enumerate(pauses.take()):
+            self.add(GC_PAUSES, cells, generation=str(generation))
 
 
 def bounds_ns(family: Family) -> tuple[int, ...]:

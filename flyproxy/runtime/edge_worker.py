@@ -38,7 +38,7 @@ class EdgeWorker:
         await self._server.prepare(start.resolved.edge)
         self._waiting = (start.resolved.edge, sockets)
         self._recorder.fold()
-        self._watch = LoopWatch(self._recorder.process())
+        self._watch = LoopWatch(self._recorder.process(), whole_process=not start.threaded)
         self._watch.start()
         if not start.threaded:
             gc.collect()

@@ -17,18 +17,23 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from flyproxy.api.ports import QueryAnswer, QueryRequest
 from flyproxy.api.query_service import answer, refusal
 from flyproxy.config.resolved import Resolved, Telemetry
+from flyproxy.instrument.allotment import Allotment
+from flyproxy.instrument.own_metrics import ProcessRecorder
 from flyproxy.promql.engine import Engine
 from flyproxy.promql.errors import QueryCanceled, QueryTimeout
 from flyproxy.promql.options import Options
 from flyproxy.runtime.child_channel import ChildChannel
 from flyproxy.runtime.entry import enter
+from flyproxy.runtime.loop_watch import LoopWatch
 from flyproxy.runtime.messages import Message, Start
 from flyproxy.runtime.places import database_path
 from flyproxy.runtime.query_channel import Hello, read_value, write_answer, write_value
+from flyproxy.runtime.segment import OwnSegment
 from flyproxy.series.matchers import forget_patterns
 from flyproxy.tsdb.db import Reader, StoreError
 
@@ -51,10 +56,17 @@ class QueryWorker:
         self._floor_bytes = private_bytes()
         """What it held, beside decoded samples, when it last had nothing to give back."""
         self._server: asyncio.Server | None = None
+        self._watch: LoopWatch | None = None
 
     async def start(self, start: Start, sockets: list[socket.socket]) -> None:
         self._threaded = start.threaded
         self._use(start.resolved.telemetry)
+        segment = OwnSegment(str(Path(start.run_dir) / f"{start.name}.cells"), start.worker, "query")
+        own = ProcessRecorder(segment.segment)
+        self._segment = segment
+        segment.keep_trying(lambda shared: own.move(Allotment(shared)))
+        self._watch = LoopWatch(own, whole_process=not start.threaded)
+        self._watch.start()
         if not start.threaded:
             limit_memory(start.resolved.telemetry.query_memory_bytes)
         (sock,) = sockets
@@ -69,6 +81,9 @@ class QueryWorker:
     async def drain(self, timeout_s: float) -> None:
         if self._server is not None:
             self._server.close()
+        if self._watch is not None:
+            self._segment.stop()
+            self._watch.stop()
         if self._reader is not None:
             self._reader.close()
 

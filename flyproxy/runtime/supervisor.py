@@ -18,8 +18,11 @@ from dataclasses import replace
 from flyproxy.clock import SystemClock
 from flyproxy.config.resolved import Resolved
 from flyproxy.errors import FlyproxyError
+from flyproxy.instrument.allotment import Allotment
+from flyproxy.instrument.own_metrics import ProcessRecorder
 from flyproxy.runtime.doors import Doors, listen, listen_unix
 from flyproxy.runtime.generations import Generations
+from flyproxy.runtime.loop_watch import LoopWatch
 from flyproxy.runtime.messages import (
     Beat,
     Beaten,
@@ -37,6 +40,7 @@ from flyproxy.runtime.messages import (
     Start,
 )
 from flyproxy.runtime.places import DataDir, RunDir, new_boot_id
+from flyproxy.runtime.segment import OwnSegment
 from flyproxy.runtime.slots import Slot
 
 log = logging.getLogger("flyproxy.supervisor")
@@ -72,6 +76,7 @@ class Supervisor:
         self._own_sockets: list[socket.socket] = []
         """Telemetry's and the query workers'."""
         self._run_dir_held: RunDir | None = None
+        self._watch: LoopWatch | None = None
         self._beaten = asyncio.Event()
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
@@ -87,6 +92,7 @@ class Supervisor:
             self._run_dir_held = RunDir()
             self._run_dir = self._run_dir_held.path
             self._proxy_id = self._data_dir.next_proxy_id()
+            self._watch_itself()
             self._bind(self._first)
             self._make_slots()
             self._take_signals()
@@ -101,6 +107,9 @@ class Supervisor:
                 slot.stop_filling()
                 slot.kill()
             await self._all_gone(self._slots)
+            if self._watch is not None:
+                self._segment.stop()
+                self._watch.stop()
             self._doors.close()
             for sock in self._own_sockets:
                 sock.close()
@@ -144,6 +153,13 @@ class Supervisor:
             log.info("generation %d is in force", self._generations.number)
             self._tell_children()
             return True, f"generation {self._generations.number} is in force"
+
+    def _watch_itself(self) -> None:
+        self._segment = segment = OwnSegment(str(self._run_dir / "supervisor.cells"), None, "supervisor")
+        own = ProcessRecorder(segment.segment)
+        segment.keep_trying(lambda shared: own.move(Allotment(shared)))
+        self._watch = LoopWatch(own, whole_process=True)
+        self._watch.start()
 
     def _bind(self, resolved: Resolved) -> None:
         listeners, _ = self._doors.open(resolved.edge.listeners)

@@ -104,7 +104,7 @@ class Telemetry:
             lambda: self._own.limit_reached("query_timeout"),
         )
         await self._serve_api(sockets[0])
-        self._watch = LoopWatch(self._own)
+        self._watch = LoopWatch(self._own, whole_process=not start.threaded)
         self._watch.start()
         self._tasks = [
             asyncio.create_task(self._forever(self._beat_on), name="own beat"),

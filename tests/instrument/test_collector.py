@@ -9,6 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from flyproxy.instrument.collector import FamiliesCollector
+from flyproxy.instrument.gc_pauses import GcPauses
 from flyproxy.instrument.recorder import Recorder
 from flyproxy.instrument.snapshot import Snapshot
 from flyproxy.series.exposition_writer import ExposedFamily, ExposedSample, openmetrics, text
@@ -36,7 +37,7 @@ def busy(make_worker: MakeWorker, run_dir: Path) -> Snapshot:
     recorder.edge('he"l\\lo', "personal", "ord", "2bc3").response(404, 150 * MS, 10, 20)
     recorder.instance("hello", "personal", "fra", "033a", "3d8d9e27b24e89").dialled(2 * MS)
     recorder.process().loop_lag(MS)
-    recorder.process().sample_gc()
+    recorder.process().sample_gc(GcPauses())
     recorder.fold()
     return Snapshot(str(run_dir), interval_ms=5000)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from flyproxy.instrument.allotment import Allotment
 from flyproxy.instrument.base import segment_cells
 from flyproxy.instrument.cells import Segment, SegmentReader
-from flyproxy.instrument.own_metrics import OwnMetrics
+from flyproxy.instrument.gc_pauses import GcPauses
+from flyproxy.instrument.own_metrics import OwnMetrics, ProcessRecorder
 from flyproxy.instrument.recorder import Recorder
 
 MakeWorker = Callable[..., Recorder]
@@ -58,20 +60,60 @@ def test_a_workers_own_series_say_which_worker(make_worker: MakeWorker) -> None:
     who = (("process", "edge"), ("worker", "4"))
     assert series["flyproxy_limit_reached_total", (("limit", "head_bytes"), *who)] == [3]
     assert series["flyproxy_edge_connections", who] == [12]
-    assert series["flyproxy_event_loop_lag_seconds", who][1] == 1
+    assert series["flyproxy_event_loop_lag_seconds", who][3] == 1
     assert series["flyproxy_access_log_dropped_total", who] == [5]
 
 
 def test_the_garbage_collectors_own_numbers_are_taken_over(make_worker: MakeWorker) -> None:
     recorder = make_worker()
     before = gc.get_stats()[2]["collections"]
+    pauses = GcPauses()
     gc.collect()
-    recorder.process().sample_gc()
+    recorder.process().sample_gc(pauses)
     who = (("generation", "2"), ("process", "edge"), ("worker", "0"))
     series = series_of(recorder.segment.path)
     assert series["python_gc_collections_total", who][0] > before
     for name in ("python_gc_objects_collected_total", "python_gc_objects_uncollectable_total"):
         assert (name, who) in series
+
+
+def test_the_garbage_collectors_numbers_are_not_told_twice_when_the_segment_is_renewed(run_dir: Path) -> None:
+    paths = [str(run_dir / f"query-{number}.cells") for number in range(2)]
+    own = ProcessRecorder(Segment.create(paths[0], 3, process="query"))
+    pauses = GcPauses()
+    own.sample_gc(pauses)
+    own.move(Allotment(Segment.create(paths[1], 3, process="query")))
+    gc.collect()
+    own.sample_gc(pauses)
+    who = (("generation", "2"), ("process", "query"), ("worker", "3"))
+    told = [series_of(path)["python_gc_collections_total", who][0] for path in paths]
+    assert sum(told) == gc.get_stats()[2]["collections"]
+
+
+def test_the_collectors_pauses_are_a_histogram_by_generation(run_dir: Path) -> None:
+    path = str(run_dir / "query.cells")
+    own = ProcessRecorder(Segment.create(path, 3, process="query"))
+    pauses = GcPauses()
+    pauses.start()
+    try:
+        gc.collect(2)
+        gc.collect(2)
+        gc.collect(0)
+    finally:
+        pauses.stop()
+    gc.collect(2)
+    own.sample_gc(pauses)
+    for generation, least in (("0", 1), ("2", 2)):
+        who = (("generation", generation), ("process", "query"), ("worker", "3"))
+        *buckets, sum_ns = series_of(path)["flyproxy_gc_pause_seconds", who]
+        assert sum(buckets) >= least
+        assert sum_ns > 0
+    before = series_of(path)
+    assert sum(sum(cells) for cells in pauses.take()) == 0
+    own.sample_gc(pauses)
+    assert {key: cells for key, cells in series_of(path).items() if "pause" in key[0]} == {
+        key: cells for key, cells in before.items() if "pause" in key[0]
+    }
 
 
 def test_a_name_that_is_not_in_the_catalog_is_our_mistake(path: str) -> None:

@@ -38,14 +38,14 @@ def test_histograms_of_other_shapes_and_plain_families_stand_beside_each_other()
     rows.add(FAMILIES["fly_app_connect_time_seconds"], LABELS, 0)
     rows.add(FAMILIES["fly_edge_data_in"], LABELS, 14)
     rows.add(FAMILIES["flyproxy_event_loop_lag_seconds"], (), 15)
-    rows.add(FAMILIES["flyproxy_config_last_reload_success_timestamp_seconds"], (), 27)
-    values = values_of(rows, [*[1] * 13, 13, 77, *[2] * 11, 22, 1_500_000_000])
+    rows.add(FAMILIES["flyproxy_config_last_reload_success_timestamp_seconds"], (), 29)
+    values = values_of(rows, [*[1] * 13, 13, 77, *[2] * 13, 26, 1_500_000_000])
     assert values["fly_app_connect_time_seconds_count", ""] == 13
     assert values["fly_app_connect_time_seconds_bucket", "+Inf"] == 13
     assert values["fly_edge_data_in", ""] == 77
-    assert values["flyproxy_event_loop_lag_seconds_bucket", "0.001"] == 2
-    assert values["flyproxy_event_loop_lag_seconds_count", ""] == 22
-    assert values["flyproxy_event_loop_lag_seconds_sum", ""] == 22e-9
+    assert values["flyproxy_event_loop_lag_seconds_bucket", "0.001"] == 4
+    assert values["flyproxy_event_loop_lag_seconds_count", ""] == 26
+    assert values["flyproxy_event_loop_lag_seconds_sum", ""] == 26e-9
     assert values["flyproxy_config_last_reload_success_timestamp_seconds", ""] == 1.5
 
 
