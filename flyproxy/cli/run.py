@@ -111,7 +111,6 @@ def announce(resolved: Resolved) -> None:
     for door in edge.listeners:
         scheme = "http" if door.http else "tcp"
         behind = f"  ->  {door.app}" if door.app else ""
-        behind += "  (for the proxies in trusted_proxies)" if door.proxy_proto else ""
         lines.append(f"  {scheme:10} {scheme}://{shown(door.host)}:{door.port}  region {door.region}{behind}")
     for app in edge.apps:
         hosts = "every host" if edge.any_host else ", ".join(app.hostnames) or "no hostname"

@@ -21,6 +21,9 @@ trusted      whose PROXY header is believed (pure)
 proxied      connections that begin with one: it is read, then they are the client's
 passthrough  raw TCP doors' connections
 flow         one direction of one of them: copied, then spliced
+splice       large bodies that go by such a flow, past Python
+pipes        the kernel's pipes for that, and their bounds
+readiness    when raw sockets can be read or written
 wire         half a close, a close that says it is a failure, what became of bytes sent
 worker       what all connections of the process share, and the ticker that keeps their deadlines
 access_log   one line a request, never blocking

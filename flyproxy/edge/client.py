@@ -1,6 +1,7 @@
 """One client connection: its requests' bytes, one after the other, and how it ends.
 
-States: HEAD (idle, or part of a head), COUNTED and CHUNKED (a request's body), BUSY (the request is whole, its answer
+States: HEAD (idle, or part of a head), COUNTED and CHUNKED (a request's body), SPLICED (one whose rest is read by
+somebody else: splice.py; or was, and now goes nowhere), BUSY (the request is whole, its answer
 is not), TUNNEL, LINGER (answered and half closed: what still comes is thrown away for a moment, so that no RST
 overtakes the answer), CLOSED. While a request is busy the connection is read on, to notice a client that leaves; what
 it sends early (pipelining) waits, in order, within `limits.buffer_bytes`. Data in any state is tolerated: uvloop may
@@ -19,6 +20,7 @@ from flyproxy.edge.forwarding import OWNED
 from flyproxy.edge.proxy import Exchange
 from flyproxy.edge.proxy_protocol import Addresses, addresses_of
 from flyproxy.edge.route import Doorway, Route
+from flyproxy.edge.splice import SPLICE_BYTES_MIN
 from flyproxy.edge.wire import half_close, reset, unlimited
 from flyproxy.edge.worker import BODY_RATE_NS, DRAIN_GRACE_NS, NEVER, Worker
 from flyproxy.http1.body import ChunkedBody
@@ -26,8 +28,9 @@ from flyproxy.http1.faults import HttpFault
 from flyproxy.http1.head import RequestHead
 from flyproxy.instrument.recorder import EdgeRecorder
 
-HEAD, COUNTED, CHUNKED, BUSY, TUNNEL, LINGER, CLOSED = range(7)
-_NAMES = ("head", "counted", "chunked", "busy", "tunnel", "linger", "closed")
+HEAD, COUNTED, CHUNKED, BUSY, TUNNEL, LINGER, CLOSED, SPLICED = range(8)
+_NAMES = ("head", "counted", "chunked", "busy", "tunnel", "linger", "closed", "spliced")
+_BODY = (COUNTED, CHUNKED, SPLICED)
 
 LINGER_NS = 2_000_000_000
 """How long a client may go on sending what nobody reads, after its last answer, nanoseconds."""
@@ -42,8 +45,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_before", "_begun_ns", "_body", "_body_from_ns", "_buffer", "_counted", "_door", "_exchange", "_free_ns",
-        "_full", "_held", "_left", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "deadline_ns",
-        "ended_ns", "eof_pending", "ip", "suffix", "transport",
+        "_full", "_held", "_left", "_lent", "_reading", "_state", "_taken", "_unread", "_worker", "blocked",
+        "deadline_ns", "ended_ns", "eof_pending", "ip", "suffix", "transport",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, door: Doorway) -> None:
@@ -64,6 +67,8 @@ class ClientConnection(asyncio.Protocol):
         self._reading = False
         self._full = False
         self._held = False
+        self._lent = False
+        """A splice reads, not the transport."""
         self._unread = False
         self._free_ns = 0
         """When the last answer was over."""
@@ -140,6 +145,7 @@ class ClientConnection(asyncio.Protocol):
         elif state == TUNNEL and self._exchange is not None:
             self._exchange.tunnel_from_client(data)
         else:
+            assert not self._lent
             self._throw_away(len(data))
 
     def eof_received(self) -> bool:
@@ -198,7 +204,7 @@ class ClientConnection(asyncio.Protocol):
         if self._state == HEAD and self._buffer:
             process.limit_reached("head_timeout")
             self._refuse(faults.HEAD_TIMEOUT, len(self._buffer))
-        elif self._state in (COUNTED, CHUNKED) and self._exchange is not None:
+        elif self._state in _BODY and self._exchange is not None:
             process.limit_reached("body_timeout")
             self._exchange.fail(faults.BODY_TIMEOUT)
         elif self._state == HEAD:
@@ -325,22 +331,27 @@ class ClientConnection(asyncio.Protocol):
             self._left = head.content_length
 
     def _body_arrived(self, data: bytes) -> None:
-        exchange, worker = self._exchange, self._worker
+        exchange = self._exchange
         if exchange is None:
             self._throw_away(len(data))
             return
         try:
             part = self._take(data)
         except HttpFault as fault:
-            worker.beyond(fault)
+            self._worker.beyond(fault)
             exchange.bytes_in += len(data)
             exchange.fail(fault_of_status(fault.status), reason=fault.reason)
             return
         if not self._held and self._state != BUSY:
-            steady_ns = self._body_from_ns + worker.body_ns + self._taken * BODY_RATE_NS
-            self.deadline_ns = min(worker.now_ns + worker.body_ns, steady_ns)
+            self._be_patient()
         exchange.body_arrived_from_client(part, whole=self._state == BUSY)
         self._check_body_size(exchange)
+
+    def _be_patient(self) -> None:
+        """More of a body came: wait for the rest, if it does not come too slowly."""
+        worker = self._worker
+        steady_ns = self._body_from_ns + worker.body_ns + self._taken * BODY_RATE_NS
+        self.deadline_ns = min(worker.now_ns + worker.body_ns, steady_ns)
 
     def _take(self, data: bytes) -> bytes:
         """The part of these bytes that is the body's; when it ends here the rest waits and the state is BUSY."""
@@ -404,10 +415,37 @@ class ClientConnection(asyncio.Protocol):
             return
         self._held = held
         worker = self._worker
-        if self._state in (COUNTED, CHUNKED):
+        if self._state in _BODY:
             # the client is not to blame for the wait: its time begins anew
             self._taken, self._body_from_ns = 0, worker.monotonic_ns()
             self.deadline_ns = NEVER if held else self._body_from_ns + worker.body_ns
+        self._steer()
+
+    @property
+    def large_left(self) -> bool:
+        """Whether so much of a counted body is to come that it is worth splicing."""
+        return self._state == COUNTED and self._left > SPLICE_BYTES_MIN
+
+    def lend_body(self) -> int:
+        """Read no more: so many bytes of a counted body are still to come."""
+        assert self._state == COUNTED
+        self._state = SPLICED
+        self._lent = True
+        self._steer()
+        return self._left
+
+    def body_went(self, size: int) -> None:
+        """So many bytes of it were read."""
+        self._taken += size
+        if not self._held:
+            self._be_patient()
+
+    def take_body_back(self, left: int) -> None:
+        """Read on: `left` bytes of the body that go nowhere any more, then what comes after it."""
+        self._lent = False
+        if not left and self._state == SPLICED:
+            self._state = BUSY
+            self.deadline_ns = NEVER
         self._steer()
 
     def start_tunnel(self) -> bytes:
@@ -447,7 +485,7 @@ class ClientConnection(asyncio.Protocol):
                 self._read_on()
         elif self.ended_ns:
             self._close()
-        elif self._unread or self._buffer or state in (COUNTED, CHUNKED):
+        elif self._unread or self._buffer or state in _BODY:
             self._linger(now_ns)
         else:
             self._close()
@@ -497,7 +535,7 @@ class ClientConnection(asyncio.Protocol):
         """Read, unless somebody cannot take more."""
         if self.ended_ns or self.transport.is_closing():
             return
-        if self._held or self._full:
+        if self._held or self._full or self._lent:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

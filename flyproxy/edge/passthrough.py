@@ -134,8 +134,8 @@ class Passthrough:
         instance.recorder.dialled(worker.monotonic_ns() - self._dialled_ns)
         notice_death(self._client)
         notice_death(upstream)
-        self._in = Flow(worker.loop, self, self._client, upstream)
-        self._out = Flow(worker.loop, self, upstream, self._client)
+        self._in = Flow(worker.readiness, worker.pipes, self, self._client, upstream)
+        self._out = Flow(worker.readiness, worker.pipes, self, upstream, self._client)
         self._in.start()
         self._out.start()
 
@@ -162,25 +162,30 @@ class Passthrough:
     def flow_ended(self, flow: Flow) -> None:
         assert self._in is not None
         assert self._out is not None
+        sink = self._upstream if flow is self._in else self._client
+        assert sink is not None
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
         if self._in.over and self._out.over:
             self._finish()
         else:
             self.deadline_ns = self._worker.monotonic_ns() + self._worker.idle_ns
 
-    def flow_broken(self, flow: Flow, why: str) -> None:
+    def flow_broken(self, flow: Flow, why: str, *, at_sink: bool) -> None:
         """One of the two sockets is gone: the other must notice, so it is reset too."""
         self._reset()
         self._why = why
         self._finish()
-
-    def flow_without_pipe(self, flow: Flow) -> None:
-        self._worker.process.limit_reached("pipes")
 
     def flow_stalled(self, flow: Flow) -> None:
         self._worker.stalls(_Stalled(self, flow))
 
     def flow_moves(self, flow: Flow) -> None:
         self._worker.stalled.pop(_Stalled(self, flow), None)
+
+    def flow_mistaken(self, flow: Flow, bug: Exception) -> None:
+        self._worker.mistake(bug)
+        self._fail(faults.MISTAKE, f"{type(bug).__name__}: {bug}")
 
     # the ticker's verbs
 
@@ -196,8 +201,6 @@ class Passthrough:
             self._reported = now
             if self.deadline_ns != NEVER:
                 self.deadline_ns = self._worker.now_ns + self._worker.idle_ns
-            for flow in () if self._over else (self._in, self._out):
-                flow.look_again()
 
     def expired(self, now_ns: int) -> None:
         self.deadline_ns = NEVER

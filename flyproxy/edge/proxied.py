@@ -28,7 +28,7 @@ from flyproxy.edge.proxy_protocol import (
     decode,
 )
 from flyproxy.edge.route import Doorway
-from flyproxy.edge.wire import is_dead, reset
+from flyproxy.edge.wire import reset
 from flyproxy.edge.worker import DRAIN_GRACE_NS, NEVER, Worker
 
 _LATE = "The PROXY header did not arrive in time."
@@ -176,7 +176,7 @@ class ProxiedSocket:
     def begin(self) -> None:
         """Read the header, if this peer's is believed."""
         if self._door.trusted.believe(self._ip):
-            self._worker.loop.add_reader(self._client, self._readable)
+            self._worker.readiness.add_reader(self._client.fileno(), self._readable)
         else:
             self._become(None).refuse(faults.UNTRUSTED_PROXY, "")
 
@@ -204,8 +204,7 @@ class ProxiedSocket:
             self._stop()
             self._become(header.addresses).begin()
         elif taken:
-            if is_dead(self._client):  # uvloop would not say so again
-                self._readable()
+            return
         elif self._buffer:
             self._refuse(faults.BAD_PROXY_HEADER, _BROKEN_OFF)
         else:
@@ -242,7 +241,7 @@ class ProxiedSocket:
 
     def _stop(self) -> None:
         self.deadline_ns = NEVER
-        self._worker.loop.remove_reader(self._client)
+        self._worker.readiness.remove_reader(self._client.fileno())
 
     def _end(self) -> None:
         """It leaves without a header begun, or is not there any more."""

@@ -35,16 +35,16 @@ from flyproxy.edge.instance import Instance
 from flyproxy.edge.proxy_protocol import Addresses
 from flyproxy.edge.request_ids import is_traceparent, trace_lines
 from flyproxy.edge.route import Doorway, Route
+from flyproxy.edge.splice import SPLICE_BYTES_MIN, AnswerSplice, UploadingClient, UploadSplice
 from flyproxy.edge.upstream import UpstreamConnection
 from flyproxy.edge.wire import has_vanished, notice_death, untaken_bytes
 from flyproxy.edge.worker import NEVER, Worker
 from flyproxy.http1.head import RequestHead, ResponseHead
 
 
-class ClientSide(Protocol):
+class ClientSide(UploadingClient, Protocol):
     """What a request knows of the connection it came on."""
 
-    transport: asyncio.Transport
     ip: str
     suffix: bytes
     """Header lines of this connection for the instance."""
@@ -59,8 +59,9 @@ class ClientSide(Protocol):
         """Both ends of the client's connection, as far as one can say."""
         ...
 
-    def hold(self, *, held: bool) -> None:
-        """Read no more of the request's body, or read again."""
+    @property
+    def large_left(self) -> bool:
+        """Whether so much of a counted body is to come that it is worth splicing."""
         ...
 
     def start_tunnel(self) -> bytes:
@@ -237,6 +238,8 @@ class Exchange(Account):
         if self._request_whole:
             upstream.deadline_ns = now_ns + worker.response_ns
         self._to_instance(upstream, data)
+        if not self._request_whole and head.content_length > SPLICE_BYTES_MIN:
+            self._splice_upload()
 
     def _to_instance(self, upstream: UpstreamConnection, data: bytes) -> None:
         self.bytes_sent += len(data)
@@ -246,6 +249,8 @@ class Exchange(Account):
 
     def upstream_drained(self) -> None:
         self._client.hold(held=False)
+        if not self._request_whole and self._head.content_length > SPLICE_BYTES_MIN:
+            self._splice_upload()
 
     def upstream_failed(self, fault: Fault, why: str) -> None:
         """The connection broke, or what came over it did."""
@@ -313,6 +318,8 @@ class Exchange(Account):
                 notice_death(self._client.transport.get_extra_info("socket"))
             upstream.deadline_ns = NEVER if self._streaming else worker.monotonic_ns() + worker.response_ns
             self._to_client(data)
+            if upstream.large_left:
+                self._splice_answer(upstream)
 
     def answered_whole(self, head: ResponseHead, data: bytes) -> None:
         """The answer came in one piece, head and body: as most do."""
@@ -377,6 +384,8 @@ class Exchange(Account):
             elif self._client_ended or self._instance_ended:
                 self._upstream.deadline_ns = self._worker.now_ns + self._worker.idle_ns
             self._upstream.hold(held=False)
+            if self._upstream.large_left:
+                self._splice_answer(self._upstream)
 
     def _answer_over(self) -> None:
         upstream = self._upstream
@@ -397,6 +406,36 @@ class Exchange(Account):
             self.look_after_client(now_ns)
         else:
             self._finish(now_ns)
+
+    # large bodies, either way: splice.py moves them
+
+    def _splice_answer(self, upstream: UpstreamConnection) -> None:
+        AnswerSplice(self._worker, self, self._client, upstream).start()
+
+    def _splice_upload(self) -> None:
+        upstream = self._upstream
+        if upstream is not None and self._client.large_left:
+            UploadSplice(self._worker, self, self._client, upstream).start()
+
+    def answer_spliced(self) -> None:
+        """All bytes of the answer are the client's kernel's."""
+        self._answer_over()
+
+    def upload_spliced(self) -> None:
+        """All bytes of the request are the instance's kernel's."""
+        self._request_whole = True
+        if not self._answer_begun and self._upstream is not None:
+            self._upstream.deadline_ns = self._worker.monotonic_ns() + self._worker.response_ns
+
+    def client_lost(self) -> None:
+        """The client's connection is gone: a splice has seen it."""
+        if not self._over:
+            self._client.abort()
+            self.client_gone()
+
+    def splice_mistaken(self, bug: Exception) -> None:
+        self._worker.mistake(bug)
+        self.fail(faults.MISTAKE, f"{type(bug).__name__}: {bug}")
 
     # 4. a tunnel
 

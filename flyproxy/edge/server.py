@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 from flyproxy.clock import Clock
 from flyproxy.config import resolved
-from flyproxy.edge import flow
 from flyproxy.edge.generation import Generation, announce, check
 from flyproxy.edge.listener import Door
 from flyproxy.edge.worker import DRAIN_GRACE_NS, NEVER, Worker
@@ -119,7 +118,7 @@ class EdgeServer:
             "in_flight": sum(instance.load for instance in instances),
             "tunnels": len(worker.tunnels),
             "stalled": len(worker.stalled),
-            "pipes": flow.pipes_open(),
+            **worker.pipes.statistics(),
             "doors": len(self._doors),
             "instances": len(instances),
             **worker.log.statistics(),

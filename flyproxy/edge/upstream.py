@@ -1,8 +1,8 @@
 """One connection to an instance: its answers' framing, read as if the instance were hostile.
 
-States: IDLE in the pool (a byte or an EOF kills it), HEAD, COUNTED, CHUNKED, UNTIL_CLOSE, TUNNEL, DEAD. The exchange
-that uses the connection is told of an answer's head, body and end, or once of a fault; then it lets the connection
-go.
+States: IDLE in the pool (a byte or an EOF kills it), HEAD, COUNTED, CHUNKED, UNTIL_CLOSE, TUNNEL, DEAD; SPLICED: the
+rest of a counted answer is read by somebody else (splice.py), and nothing here. The exchange that uses the connection
+is told of an answer's head, body and end, or once of a fault; then it lets the connection go.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from typing import Protocol
 from flyproxy.edge import faults
 from flyproxy.edge.faults import Fault
 from flyproxy.edge.pool import Pool
+from flyproxy.edge.splice import SPLICE_BYTES_MIN, Splice
 from flyproxy.edge.wire import half_close, last_bytes, reset, unlimited
 from flyproxy.edge.worker import NEVER, Worker
 from flyproxy.http1.body import ChunkedBody
@@ -18,8 +19,8 @@ from flyproxy.http1.faults import HttpFault
 from flyproxy.http1.head import ResponseHead
 from flyproxy.instrument.recorder import InstanceRecorder
 
-IDLE, HEAD, COUNTED, CHUNKED, UNTIL_CLOSE, TUNNEL, DEAD = range(7)
-_NAMES = ("idle", "head", "counted", "chunked", "until close", "tunnel", "dead")
+IDLE, HEAD, COUNTED, CHUNKED, UNTIL_CLOSE, TUNNEL, DEAD, SPLICED = range(8)
+_NAMES = ("idle", "head", "counted", "chunked", "until close", "tunnel", "dead", "spliced")
 
 INTERIM_MAX = 8
 """1xx answers to one request."""
@@ -87,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         "received",
         "reusable",
         "reused",
+        "splices",
         "transport",
         "user",
     )
@@ -105,6 +107,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.blocked = False
         self.eof_pending = False
         self.deadline_ns = NEVER
+        self.splices: set[Splice] = set()
+        """Of either direction, under way; they end before the connection does."""
         # of one request
         self.user: UpstreamUser | None = None
         self._state = IDLE
@@ -155,6 +159,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close an idle or finished connection."""
+        if self.splices:
+            self._stop_splices()
         self.user = None
         self._state = DEAD
         self.deadline_ns = NEVER
@@ -162,6 +168,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close in the middle of something, so that the instance notices: a truncated request is never a whole one."""
+        if self.splices:
+            self._stop_splices()
         self.user = None
         self._state = DEAD
         self.deadline_ns = NEVER
@@ -181,6 +189,37 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
+
+    # the splices' verbs
+
+    @property
+    def large_left(self) -> bool:
+        """Whether so much of a counted answer is to come that it is worth splicing."""
+        return self._left > SPLICE_BYTES_MIN and self._state == COUNTED
+
+    def lend_answer(self) -> int:
+        """Read no more: so many bytes of a counted answer are still to come."""
+        assert self._state == COUNTED
+        self._state = SPLICED
+        self.transport.pause_reading()
+        return self._left
+
+    def take_answer_back(self) -> None:
+        """All of it was read: read on."""
+        self._state, self._left = COUNTED, 0
+        self.hold(held=False)
+
+    def answer_broken(self, why: str) -> None:
+        """It came to its end before its time."""
+        self._broken_off(why)
+
+    def answer_surplus(self) -> None:
+        """There is more of it than was announced."""
+        self._fail(faults.BAD_RESPONSE, "bytes after the end of the answer")
+
+    def _stop_splices(self) -> None:
+        for splice in list(self.splices):
+            splice.stop()
 
     # the loop's verbs
 
@@ -232,6 +271,8 @@ class UpstreamConnection(asyncio.Protocol):
             user.body_arrived(data, over=False)
         elif state == TUNNEL:
             user.tunnel_from_instance(data)
+        elif state == SPLICED:
+            raise AssertionError("bytes came to a paused transport")
 
     def eof_received(self) -> bool:
         try:
@@ -259,6 +300,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         worker.upstreams.discard(self)
         worker.stalled.pop(self, None)
+        if self.splices:
+            self._stop_splices()
         if exc is not None and self._state == HEAD and self.user is not None and (data := last_bytes(self.transport)):
             self.data_received(data)  # it answered before it had the whole request, and then reset the rest
         self._pool.remove(self)

@@ -3,9 +3,6 @@ become of the bytes the kernel took.
 
 uvloop 0.22 and 0.23 abort the process when `transport.write_eof()` meets connection churn, so it is never called; the
 kernel's own shutdown on a duplicate of the descriptor does the same without the loop's knowledge.
-
-uvloop's `add_reader` calls once for a socket that was reset, and never again: who then reads bytes that came before the
-reset is not told of it. So whoever reads a socket by `add_reader` asks `is_dead` a moment after bytes came.
 """
 
 import asyncio
@@ -79,13 +76,8 @@ def notice_death(sock: "socket.socket | asyncio.trsock.TransportSocket | None") 
 def has_vanished(transport: asyncio.Transport) -> bool:
     """Whether the other side has answered our bytes with a RST: a loop that no longer reads is not told."""
     pseudo = transport.get_extra_info("socket")
-    return pseudo is None or is_dead(pseudo)
-
-
-def is_dead(sock: "socket.socket | asyncio.trsock.TransportSocket") -> bool:
-    """Whether a connection has been reset, or ended both ways: no byte will come that is not here yet."""
     try:
-        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _STATE_CLOSED
+        return pseudo is None or pseudo.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _STATE_CLOSED
     except OSError:
         return True
 

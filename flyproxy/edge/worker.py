@@ -8,7 +8,6 @@ connections cost about 0.5 ms a look. A bound is kept within TICK_S.
 import asyncio
 import errno
 import random
-import resource
 from collections.abc import Callable
 from typing import ParamSpec, Protocol
 
@@ -16,6 +15,8 @@ from flyproxy.clock import Clock
 from flyproxy.config import resolved
 from flyproxy.edge.access_log import AccessLog
 from flyproxy.edge.forwarding import OWNED, REPLACED
+from flyproxy.edge.pipes import Pipes, files_allowed, files_reserved
+from flyproxy.edge.readiness import Readiness
 from flyproxy.edge.request_ids import RequestIds
 from flyproxy.http1.faults import HttpFault
 from flyproxy.http1.limits import HeadLimits
@@ -38,12 +39,13 @@ NO_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 P = ParamSpec("P")
 
 FILES_RESERVED = 64
-"""Descriptors of a worker that are neither a client's nor an instance's connection."""
+"""Descriptors of a worker that are neither a client's nor an instance's connection, and not splicing's."""
 
 
 def _connections_for_files() -> int:
     """Client connections there are descriptors for, two for each: so that one too many can still be told so."""
-    return max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_RESERVED) // 2)
+    files_max = files_allowed()
+    return max(1, (files_max - FILES_RESERVED - files_reserved(files_max)) // 2)
 
 
 class Expiring(Protocol):
@@ -93,6 +95,8 @@ class Worker:
         self.log = AccessLog(log, self._lines_dropped, edge.access_log)
         self.ids = RequestIds(random.getrandbits)
         self.random = random.random
+        self.pipes = Pipes(self.process.limit_reached)
+        self.readiness = Readiness(self.loop, self.mistake)
         self.clients: set[Mortal] = set()
         self.upstreams: set[Expiring] = set()
         self.stalled: dict[Writer, tuple[int, int]] = {}
@@ -140,6 +144,8 @@ class Worker:
             self._timer.cancel()
         for tunnel in list(self.tunnels):
             tunnel.report()
+        self.readiness.close()
+        self.pipes.close()
         self.log.flush()
         self.recorder.fold()
 

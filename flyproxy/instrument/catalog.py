@@ -440,7 +440,7 @@ LIMITS: dict[str, str] = {
     "interim_answers": "1xx answers to one request (8)",
     "leading_empty_lines": "empty lines before a request (2)",
     "line_bytes": "limits.line_bytes (414 or 431, or 502 for an instance's)",
-    "pipes": "pipes for splicing raw connections (256): the connection is copied instead",
+    "pipes": "pipes for splicing (256, fewer with few descriptors): the connection or body is copied instead",
     "proxy_header_bytes": "bytes of a PROXY header (4096; 107 of version 1)",
     "query_memory": "telemetry.query_memory",
     "query_samples": "telemetry.query_samples",
@@ -455,6 +455,7 @@ LIMITS: dict[str, str] = {
     "scrape_samples": "samples on one page of an app's metrics",
     "scrape_series": "different series one scrape target may have within an hour: new ones were left out",
     "scrape_timeout": "time one scrape may take",
+    "splices": "large bodies moved by splice at a time (1024, fewer with few descriptors): the body is copied instead",
     "trailer_bytes": "trailers of one body (8 KiB)",
     "write_timeout": "timeouts.write",
 }

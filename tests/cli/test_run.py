@@ -5,9 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from flyproxy.cli.run import announce, reader
-from flyproxy.config.load import load_bytes
-from flyproxy.config.resolve import resolve
+from flyproxy.cli.run import reader
 
 
 def test_without_anything_it_reads_the_file_in_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,14 +43,3 @@ def test_a_fly_toml_that_the_file_names_is_read_anew_too(tmp_path: Path) -> None
         fly_toml.write_text(f"[metrics]\nport = {port}\n")
         ports += [entry.port for entry in read().configuration.apps[0].metrics or ()]
     assert ports == [9091, 9092]
-
-
-def test_a_door_for_proxies_only_is_announced_as_such(capsys: pytest.CaptureFixture[str]) -> None:
-    text = b"""
-trusted_proxies: [10.0.0.0/8]
-listeners: [{bind: "127.0.0.1:8080", handlers: [proxy_proto, http]}, {bind: "127.0.0.1:8081"}]
-"""
-    announce(resolve(load_bytes(text, "f.yml", environ={})))
-    said = capsys.readouterr().err
-    assert "http://127.0.0.1:8080  region local  (for the proxies in trusted_proxies)\n" in said
-    assert "http://127.0.0.1:8081  region local\n" in said

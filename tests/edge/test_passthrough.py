@@ -68,7 +68,7 @@ async def test_megabytes_are_the_same_bytes_spliced_or_not(house: House) -> None
     sending = asyncio.ensure_future(client.send(data))
     assert await client.exactly(len(data)) == data
     await sending
-    assert house.server.statistics()["pipes"] == 2
+    assert house.server.statistics()["pipes_open"] >= 1
     client.half_close()
     assert await client.rest() == b"bye"
     await house.settle(lambda: house.server.statistics()["clients"] == 0)
