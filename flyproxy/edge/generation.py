@@ -4,6 +4,7 @@ Checking is apart from building: `check` touches nothing, so a generation can be
 `build` finds again the instances and recorders that were there before, with their pools and counters.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from flyproxy.config import resolved
@@ -22,8 +23,8 @@ InstanceKey = tuple[str, str, int, resolved.Instance]
 def check(edge: resolved.Edge) -> None:
     """Raise RoutingError for a generation that cannot be built."""
     apps = [app.name for app in edge.apps]
-    for name in apps:
-        if apps.count(name) > 1:
+    for name, times in Counter(apps).items():
+        if times > 1:
             raise RoutingError(f"the app {name!r} is given twice")
     if edge.default_app is not None and edge.default_app not in apps:
         raise RoutingError(f"the default app {edge.default_app!r} is not among the apps")
