@@ -420,8 +420,8 @@ class FrontDoor(Flyproxy):
 
 
 def switched(pure: bool) -> dict[str, str]:
-    """The environment that chooses the parser; empty means off."""
-    return {PURE_SWITCH: "1" if pure else ""}
+    """The environment that chooses the parser (nobody else's setting reaches here: __main__ takes it off)."""
+    return {PURE_SWITCH: "1"} if pure else {}
 
 
 def parser_in_use(pure: bool) -> str:
