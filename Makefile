@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_MINUTES ?= 120
+FUZZ_MINUTES ?= 5
 SOAK_RETENTION ?= 10m
 
-.PHONY: help demo test check bench bench-edge soak docs clean
+.PHONY: help demo test check bench bench-edge fuzz soak docs clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -51,6 +52,10 @@ bench: $(VENV)/.bench     ## every benchmark, side by side with its peers (an ho
 
 bench-edge: $(VENV)/.bench ## what the edge costs beside HAProxy, nginx, Caddy, Traefik: bench/results/edge.json
 	$(BIN)/python -m bench.edge $(BENCH_ARGS)
+
+fuzz: $(VENV)/.test      ## broken HTTP messages for FUZZ_MINUTES; what tells two parsers apart becomes a case file
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q --timeout 0 tests/http1/test_differential.py
+	$(BIN)/python -m tests.http1.fuzz --minutes $(FUZZ_MINUTES)
 
 soak: $(VENV)/.test      ## two hours at ten times the demo's beats: nothing may grow, every count must be exact
 	$(BIN)/python -m bench.churn --loop uvloop

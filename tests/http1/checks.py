@@ -112,6 +112,8 @@ def _check_heads(case: Case, said: list[Said]) -> Iterator[str]:
             yield f"{case.id}: read as {head['method']!r} {head['target']!r}, wanted {seen}"
     if not heads or "404" in case.verdict:
         return
+    if case.verdict[0] == "passed" and heads[0]["keep_alive"] != (case.verdict[1:] != ("close",)):
+        yield f"{case.id}: the connection's end is read otherwise"
     lines = heads[0]["block"].split(b"\r\n")
     names = {line.partition(b":")[0].lower().decode() for line in lines}
     for name in case.said("lacks"):
@@ -143,8 +145,10 @@ def _wrong_answer(case: Case, said: list[Said]) -> str:
     if case.verdict[2:] == ("cut",) or case.said("then") == ["reset"]:
         return "it is whole" if end[0] == COMPLETE and heads[-1]["content_length"] >= 0 else ""
     if status == 502:
-        unasked = bool(heads) and heads[0]["status"] in (100, 101)
+        unasked = bool(heads) and (heads[0]["status"] == 100 or (heads[0]["status"] == 101 and heads[0]["upgrade"]))
         return "nothing is wrong" if end[0] == COMPLETE and not unasked else ""
     if end[0] != COMPLETE or heads[-1]["status"] != status:
         return f"wanted {status}"
+    if case.said("pool") and heads[-1]["keep_alive"] != (case.said("pool") == ["kept"]):
+        return "the connection's end is read otherwise"
     return ""

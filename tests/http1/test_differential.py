@@ -4,6 +4,7 @@ A head that one reader takes and the next refuses, or reads differently, is how 
 from good and evil pieces, then broken at random. Where we read what another refuses, the reason is written here.
 """
 
+import os
 import re
 from collections.abc import Callable
 
@@ -25,7 +26,9 @@ from flyproxy.http1.parser import (
 
 LIMITS = HeadLimits(head_bytes=2000, line_bytes=300, header_count=12)
 OWNED = frozenset((b"x-forwarded-for", b"via"))
-FUZZ = settings(max_examples=300, deadline=None, derandomize=True)
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+"""What `make fuzz` asks for: that many for each test, others each time, the failing one printed with its seed."""
+FUZZ = settings(max_examples=EXAMPLES or 300, deadline=None, derandomize=not EXAMPLES, print_blob=True)
 
 # One of each lives through all examples, so remembered lines of one head meet the next.
 STRICT, CACHED = StrictRequestParser(LIMITS, OWNED), CachedRequestParser(LIMITS, OWNED)
