@@ -12,7 +12,7 @@ TEXT_BYTES_MAX = 1024
 """Of a path or a host; the rest is cut off."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """What is known of one finished request."""
 

@@ -44,8 +44,8 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests, hands them to exchanges, one at a time."""
 
     __slots__ = (
-        "_before", "_begun_ns", "_body", "_body_from_ns", "_buffer", "_counted", "_door", "_exchange", "_free_ns",
-        "_full", "_held", "_left", "_lent", "_reading", "_state", "_taken", "_unread", "_worker", "blocked",
+        "_before", "_begun_ns", "_body", "_body_from_ns", "_buffer", "_door", "_exchange", "_free_ns", "_full",
+        "_held", "_lane", "_left", "_lent", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "counted",
         "deadline_ns", "ended_ns", "eof_pending", "ip", "suffix", "transport",
     )  # fmt: skip
 
@@ -61,7 +61,9 @@ class ClientConnection(asyncio.Protocol):
         self.eof_pending = False
         self.ended_ns = 0
         """When the client said that it sends no more; 0: it has not."""
-        self._counted: EdgeRecorder | None = None
+        self._lane = None
+        """What takes the usual requests, where it was built."""
+        self.counted: EdgeRecorder | None = None
         self._state = HEAD
         self._buffer: bytes | bytearray = b""
         self._reading = False
@@ -96,6 +98,8 @@ class ClientConnection(asyncio.Protocol):
         self.suffix = self._door.suffix_template % (ip, ip)
         now_ns = self._begun_ns = worker.monotonic_ns()
         self.deadline_ns = now_ns + (DRAIN_GRACE_NS if worker.draining else worker.idle_ns)
+        if worker.lane is not None:
+            self._lane = worker.lane(self._door, self)
         worker.joined(self)
         if len(worker.clients) > worker.connections_max:
             worker.process.limit_reached("connections")
@@ -104,8 +108,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             if self._state == HEAD and not self._buffer:
-                self._begun_ns = self._worker.monotonic_ns()
-                self._head_arrived(data)
+                self._begun_ns = begun_ns = self._worker.monotonic_ns()
+                if self._lane is None or not self._lane.ask(data, begun_ns):
+                    self._head_arrived(data)
             else:
                 self._arrived(data)
         except Exception as bug:
@@ -126,8 +131,8 @@ class ClientConnection(asyncio.Protocol):
         self._before = head
         door = self._door
         route = door.router.route(head.host) or door.unmatched
-        if self._counted is None:
-            self._count_for(route)
+        if self.counted is None:
+            self.count_for(route)
         self._state = BUSY
         self.deadline_ns = NEVER
         exchange = self._exchange = Exchange(worker, door, self, route, head, self._begun_ns)
@@ -165,6 +170,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         worker = self._worker
         self._state = CLOSED
+        self._lane = None
         self.deadline_ns = NEVER
         worker.left(self)
         worker.stalled.pop(self, None)
@@ -175,10 +181,10 @@ class ClientConnection(asyncio.Protocol):
                 worker.mistake(bug)
         if self._buffer:
             self._throw_away(len(self._buffer))
-        if self._counted is None:
-            self._counted = self._door.unmatched.edge
-            self._counted.connected()
-        self._counted.disconnected()
+        if self.counted is None:
+            self.counted = self._door.unmatched.edge
+            self.counted.connected()
+        self.counted.disconnected()
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -290,8 +296,8 @@ class ClientConnection(asyncio.Protocol):
     def _request(self, head: RequestHead, buffer: bytes | bytearray) -> None:
         door = self._door
         route = door.router.route(head.host) or door.unmatched
-        if self._counted is None:
-            self._count_for(route)
+        if self.counted is None:
+            self.count_for(route)
         exchange = self._exchange = Exchange(self._worker, door, self, route, head, self._begun_ns)
         rest = buffer[head.size :] if len(buffer) != head.size else b""
         if head.content_length <= 0 and not head.chunked:
@@ -312,10 +318,10 @@ class ClientConnection(asyncio.Protocol):
         exchange.begin(part, whole=self._state == BUSY)
         self._check_body_size(exchange)
 
-    def _count_for(self, route: Route) -> None:
+    def count_for(self, route: Route) -> None:
         """The connection counts for the app of its first routed request."""
         if route is not self._door.unmatched:
-            self._counted = route.edge
+            self.counted = route.edge
             route.edge.connected()
 
     def _begin_body(self, head: RequestHead) -> None:
@@ -529,7 +535,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _throw_away(self, size: int) -> None:
         """Bytes that belong to no request are counted all the same: for the app of the connection."""
-        (self._counted or self._door.unmatched.edge).transferred(size, 0)
+        (self.counted or self._door.unmatched.edge).transferred(size, 0)
 
     def _steer(self) -> None:
         """Read, unless somebody cannot take more."""

@@ -175,6 +175,18 @@ class Exchange(Account):
         upstream.deadline_ns = now_ns + worker.response_ns
         upstream.transport.write(data)
 
+    def take_over(self, instance: Instance, upstream: UpstreamConnection, request_id: bytes, bytes_sent: int) -> None:
+        """Go on with a plain request that a lane has sent, under its id."""
+        self._request_whole = True
+        self._instance, self._upstream, self._instance_id = instance, upstream, instance.id
+        self._request_id, self.bytes_sent, self._sent_ns = request_id, bytes_sent, self._started_ns
+
+    def answer_written(self, status: int, size: int) -> None:
+        """The lane has written the whole answer, and the kernel does not take it at once."""
+        self._status, self.bytes_out = status, size
+        self._answer_begun = self._keep = True
+        self._answer_over()
+
     # 2. on: to an instance
 
     def _pick(self) -> None:
@@ -320,6 +332,10 @@ class Exchange(Account):
             self._to_client(data)
             if upstream.large_left:
                 self._splice_answer(upstream)
+
+    def answer(self, data: bytes) -> bool:
+        """A lane reads some answers by itself; here they are read by the connection."""
+        return False
 
     def answered_whole(self, head: ResponseHead, data: bytes) -> None:
         """The answer came in one piece, head and body: as most do."""

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = [(a + b).encode() for a in _ALPHABET for b in _ALPHABET]
+PAIRS = [(a + b).encode() for a in _ALPHABET for b in _ALPHABET]
 _COUNTER_MAX = 1 << 20
+BLOCK_IDS = len(PAIRS)
 _TRACE_DIGITS = 32 + 16
 TRACE_CONTEXTS_DRAWN = 64
 """Trace contexts made at once: ahead of the requests that need them."""
@@ -39,7 +40,17 @@ class RequestIds:
         counter = self._counter = self._counter + 1
         if unix_ms != self._milliseconds or counter >= _COUNTER_MAX:
             counter = self._renew(unix_ms)
-        return self._stem + _PAIRS[counter >> 10] + _PAIRS[counter & 1023]
+        return self._stem + PAIRS[counter >> 10] + PAIRS[counter & 1023]
+
+    def block(self, unix_ms: int) -> bytes:
+        """The beginning of BLOCK_IDS ids at once, all but their last two characters: one of PAIRS each, in order."""
+        start = (self._counter // BLOCK_IDS + 1) * BLOCK_IDS
+        if start + BLOCK_IDS > _COUNTER_MAX:
+            self._counter = _COUNTER_MAX
+        if unix_ms != self._milliseconds or self._counter == _COUNTER_MAX:
+            start = (self._renew(unix_ms) // BLOCK_IDS + 1) * BLOCK_IDS
+        self._counter = start + BLOCK_IDS - 1
+        return self._stem + PAIRS[start // BLOCK_IDS]
 
     def trace_lines(self) -> bytes:
         """The lines of a new W3C trace context, not sampled; they end a head."""
@@ -57,7 +68,7 @@ class RequestIds:
             self._chance_stem = base32(chance >> 19, 12)
             self._counter = chance & (_COUNTER_MAX >> 1) - 1
         self._milliseconds = unix_ms
-        self._stem = self._time_stem + _PAIRS[unix_ms & 1023] + self._chance_stem
+        self._stem = self._time_stem + PAIRS[unix_ms & 1023] + self._chance_stem
         return self._counter
 
     def _draw(self) -> None:

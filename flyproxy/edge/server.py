@@ -6,9 +6,11 @@ unchanged instances keep their connections, recorders keep counting. Nothing is 
 
 import asyncio
 import contextlib
+import importlib
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flyproxy.clock import Clock
 from flyproxy.config import resolved
@@ -16,6 +18,7 @@ from flyproxy.edge.generation import Generation, announce, check
 from flyproxy.edge.listener import Door
 from flyproxy.edge.worker import DRAIN_GRACE_NS, NEVER, Worker
 from flyproxy.errors import NotReadyError
+from flyproxy.http1.parser import TYPED
 from flyproxy.instrument.recorder import Recorder
 
 DRAIN_GRACE_S = DRAIN_GRACE_NS / 1e9
@@ -37,6 +40,7 @@ class EdgeServer:
         """Serve; `sockets[i]` is bound for `edge.listeners[i]` and owned by the edge from now on. RoutingError."""
         check(edge)
         worker = self._worker = Worker(self._recorder, self._clock, self._log, edge)
+        worker.lane = lanes(worker)
         self._recorder.on_dirty = self._fold_soon
         worker.on_tick = self._tidy
         worker.start()
@@ -149,3 +153,13 @@ def _descriptors_left() -> bool:
     except OSError:
         return False
     return True
+
+
+def lanes(worker: Worker) -> "Callable[[Any, Any], Any] | None":
+    """Makes what takes the usual requests without the interpreter, where it was built and typed readers are used."""
+    if TYPED is None:
+        return None
+    try:
+        return importlib.import_module("flyproxy.edge.lane").Lanes(worker).lane  # type: ignore[no-any-return]
+    except ImportError:
+        return None

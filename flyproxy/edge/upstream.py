@@ -41,6 +41,10 @@ class UpstreamUser(Protocol):
         """A 1xx arrived; False: nobody asked for it."""
         ...
 
+    def answer(self, data: bytes) -> bool:
+        """The first bytes of the answer: whether that is all that is to be done with them."""
+        ...
+
     def answered_whole(self, head: ResponseHead, data: bytes) -> None:
         """The final head and all of its body, in one piece."""
         ...
@@ -234,6 +238,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._arrived(data)
                 return
             user = self.user
+            if user.answer(data):
+                return
             self.received += len(data)
             head = self._worker.response_parser.parse(data, user.method, self._before)
             if head is not None and head.extent == len(data):

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import random
 from collections.abc import Callable
-from typing import ParamSpec, Protocol
+from typing import Any, ParamSpec, Protocol
 
 from flyproxy.clock import Clock
 from flyproxy.config import resolved
@@ -110,6 +110,8 @@ class Worker:
         """As of the last tick."""
         self.unix_offset_us = 0
         """Unix time minus the monotonic clock, microseconds."""
+        self.lane: Callable[[Any, Any], Any] | None = None
+        """Makes what takes a connection's usual requests (edge/lane.pyx), where it was built."""
         self.on_tick: Callable[[int], None] = lambda now_ns: None
         self._timer: asyncio.TimerHandle | None = None
         self.settle(edge)

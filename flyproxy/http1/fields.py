@@ -68,6 +68,12 @@ FORWARDED = Field(FORWARD, b"", b"", b"")
 """The one verdict of every line that goes on as it is; compare with `is`."""
 
 
+def kinds(owned: frozenset[bytes], dropped: frozenset[bytes], *, request: bool) -> dict[bytes, int]:
+    """Of the headers that do not simply go on, by lower-case name; Transfer-Encoding and the like among them."""
+    special = dict.fromkeys(dropped, DROP) | dict.fromkeys(owned, OWNED) | _HOP_BY_HOP
+    return special | {b"host": HOST, b"expect": EXPECT} if request else special
+
+
 class FieldReader:
     """Gives the meaning of single header lines under fixed settings; keeps nothing.
 
@@ -81,9 +87,7 @@ class FieldReader:
         self._line_bytes = limits.line_bytes
         self._owned = owned
         self._request = request
-        self._kinds = dict.fromkeys(dropped, DROP) | dict.fromkeys(owned, OWNED) | _HOP_BY_HOP
-        if request:
-            self._kinds |= {b"host": HOST, b"expect": EXPECT}
+        self._kinds = kinds(owned, dropped, request=request)
         self._look_alikes = frozenset(self._kinds) if request else frozenset[bytes]()
 
     def read(self, line: bytes) -> tuple[Field, bytes]:

@@ -25,6 +25,9 @@ _QUERY = rb"[!\"$-~]"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
 
 TOKEN = re.compile(rb"[" + TCHAR + rb"]++")
+PATH_BYTES = bytes(byte for byte in range(256) if re.fullmatch(_PATH, bytes((byte,))))
+QUERY_BYTES = bytes(byte for byte in range(256) if re.fullmatch(_QUERY, bytes((byte,))))
+"""Every byte a target's path, but for the % of an octet, and its query may hold."""
 VALUE_BYTES = bytes(byte for byte in range(256) if re.fullmatch(_VALUE, bytes((byte,))))
 """Every byte a header's value may hold, white space around it included."""
 HEADER_LINE = re.compile(rb"([" + TCHAR + rb"]++):[ \t]*+(" + _VALUE + rb"*+)")

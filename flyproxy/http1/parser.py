@@ -17,7 +17,11 @@ never holds more than LINES_REMEMBERED * LINE_BYTES_REMEMBERED bytes of lines. S
 Called again with a longer buffer until the head is there: parsers keep nothing about a connection, one serves all.
 """
 
+import contextlib
+import importlib
+import os
 from itertools import filterfalse
+from types import ModuleType
 from typing import Protocol
 
 from flyproxy.http1.faults import HttpFault
@@ -65,6 +69,13 @@ _END = b"\r\n\r\n"
 _starts_with = bytes.startswith
 
 
+TYPED: ModuleType | None = None
+"""The typed readers, where they were built (http1/typed.pyx) and FLYPROXY_PURE does not forbid them."""
+if not os.environ.get("FLYPROXY_PURE"):
+    with contextlib.suppress(ImportError):
+        TYPED = importlib.import_module("flyproxy.http1.typed")
+
+
 class RequestParser(Protocol):
     """Reads requests' heads."""
 
@@ -101,12 +112,14 @@ class ResponseParser(Protocol):
 
 def request_parser(limits: HeadLimits, owned: frozenset[bytes]) -> RequestParser:
     """The parser to use for requests; `owned` are the lower-case names of the headers only the front door may set."""
-    return CachedRequestParser(limits, owned)
+    careful = CachedRequestParser(limits, owned)
+    return careful if TYPED is None else TYPED.TypedRequestParser(limits, owned, careful)
 
 
 def response_parser(limits: HeadLimits, dropped: frozenset[bytes] = frozenset()) -> ResponseParser:
     """The parser to use for answers; `dropped` are the lower-case names of headers that do not go on."""
-    return CachedResponseParser(limits, dropped)
+    careful = CachedResponseParser(limits, dropped)
+    return careful if TYPED is None else TYPED.TypedResponseParser(limits, dropped, careful)
 
 
 class _StrictLines:
@@ -384,9 +397,9 @@ class CachedResponseParser(_CachedLines):
     def parse(
         self, buffer: bytes | bytearray, request_method: bytes, before: ResponseHead | None = None
     ) -> ResponseHead | None:
-        if before is not None and before.raw and request_method != b"HEAD":
-            if buffer.startswith(before.raw) or self._same_names(buffer, before):
-                return before
+        comparable = before is not None and before.raw and request_method != b"HEAD"
+        if before is not None and comparable and (buffer.startswith(before.raw) or self._same_names(buffer, before)):
+            return before
         end = buffer.find(_END)
         try:
             if end < 0:
@@ -429,7 +442,7 @@ class CachedResponseParser(_CachedLines):
             if CONTENT_LENGTH.fullmatch(value) is None:
                 return False
             before.content_length = int(value)
-            before.framing = b"Content-Length: %b\r\n" % value
+            before.framing = b"Content-Length: %d\r\n" % before.content_length
         for number in shape.dropped:
             del lines[number]
         lines.append(b"")

@@ -37,15 +37,15 @@ _APP_LOAD = tuple(
 )
 _NET = (FAMILIES["fly_instance_net_recv_bytes"], FAMILIES["fly_instance_net_sent_bytes"])
 
-_BOUNDS_NS = bounds_ns(_EDGE_TIME[0])
-_FIRST_NS = _BOUNDS_NS[0]
-_SUM = len(BUCKETS) + 1
+BOUNDS_NS = bounds_ns(_EDGE_TIME[0])
+_FIRST_NS = BOUNDS_NS[0]
+SUM = len(BUCKETS) + 1
 _COUNTED = len(BUCKETS) + 2
 """A histogram is a list: [buckets, +Inf, sum in ns | place of its first cell | the bucket changed since the last fold].
 Between two folds mostly one bucket changes: remembering which one spares the fold twelve writes of fourteen."""
 _PLACE = _COUNTED
-_CHANGED = _COUNTED + 1
-_NONE, _SEVERAL = -1, -2
+CHANGED = _COUNTED + 1
+NONE, SEVERAL = -1, -2
 
 _Key = TypeVar("_Key")
 _Kind = TypeVar("_Kind", "EdgeRecorder", "InstanceRecorder")
@@ -58,7 +58,7 @@ FULL_ENOUGH = 0.5
 class _Child:
     """One label set's recorder: its histograms by status, and whether it waits to be folded."""
 
-    __slots__ = ("__weakref__", "_labels", "_organization", "_recorder", "_status_family", "_statuses", "dirty")
+    __slots__ = ("__weakref__", "_labels", "_organization", "_recorder", "_status_family", "dirty", "statuses")
 
     def __init__(
         self, recorder: "Recorder", organization: str, labels: dict[str, str], status_family: tuple[Family]
@@ -68,26 +68,26 @@ class _Child:
         self._labels = labels
         self._status_family = status_family
         self.dirty = False
-        self._statuses: dict[int, list[int]] = {}
+        self.statuses: dict[int, list[int]] = {}
 
     def _open_status(self, status: int) -> list[int]:
         """The first response with this status."""
         named = status if STATUS_MIN <= status <= STATUS_MAX else STATUS_MAX
-        histogram = self._statuses.get(named)
+        histogram = self.statuses.get(named)
         if histogram is None:
-            histogram = self._statuses[named] = self._histogram(self._status_family, {"status": str(named)})
+            histogram = self.statuses[named] = self._histogram(self._status_family, {"status": str(named)})
         return histogram
 
     def _histogram(self, family: tuple[Family], labels: dict[str, str]) -> list[int]:
         place = self._place(family, labels)
-        return [*([0] * _COUNTED), place, _NONE]
+        return [*([0] * _COUNTED), place, NONE]
 
     def _place(self, families: tuple[Family, ...], labels: dict[str, str] | None = None) -> int:
         return self._recorder.place(families, self._organization, {**self._labels, **(labels or {})})
 
     def _fold_statuses(self, cells: "memoryview[int]") -> None:
-        for status, histogram in self._statuses.items():
-            if histogram[_CHANGED] != _NONE:
+        for status, histogram in self.statuses.items():
+            if histogram[CHANGED] != NONE:
                 if histogram[_PLACE] == UNPLACED:
                     histogram[_PLACE] = self._place(self._status_family, {"status": str(status)})
                 _fold_histogram(histogram, cells)
@@ -101,13 +101,13 @@ class _Child:
 
 
 def _fold_histogram(histogram: list[int], cells: "memoryview[int]") -> None:
-    changed, place = histogram[_CHANGED], histogram[_PLACE]
-    histogram[_CHANGED] = _NONE
+    changed, place = histogram[CHANGED], histogram[_PLACE]
+    histogram[CHANGED] = NONE
     if place < 0:
         return
     if changed >= 0:
         cells[place + changed] = histogram[changed]
-        cells[place + _SUM] = histogram[_SUM]
+        cells[place + SUM] = histogram[SUM]
         return
     for value in histogram[:_COUNTED]:
         cells[place] = value
@@ -115,17 +115,17 @@ def _fold_histogram(histogram: list[int], cells: "memoryview[int]") -> None:
 
 
 def _empty(histogram: list[int]) -> None:
-    histogram[:] = [*([0] * _COUNTED), UNPLACED, _NONE]
+    histogram[:] = [*([0] * _COUNTED), UNPLACED, NONE]
 
 
 class EdgeRecorder(_Child):
     """What an app's clients saw at a door."""
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_connects", "_disconnects", "_errors", "_traffic")
+    __slots__ = ("_connects", "_disconnects", "_errors", "_traffic", "bytes_in", "bytes_out")
 
     def __init__(self, recorder: "Recorder", organization: str, labels: dict[str, str]) -> None:
         super().__init__(recorder, organization, labels, _EDGE_TIME)
-        self._connects = self._disconnects = self._bytes_in = self._bytes_out = 0
+        self._connects = self._disconnects = self.bytes_in = self.bytes_out = 0
         self._errors: dict[str, list[int]] = {}
         self._traffic = self._place(_EDGE_TRAFFIC)
         self._open_status(200)
@@ -133,16 +133,16 @@ class EdgeRecorder(_Child):
     def response(self, status: int, duration_ns: int, bytes_in: int, bytes_out: int) -> None:
         """One request answered, `bytes_in` from the client and `bytes_out` to it, heads included."""
         try:
-            histogram = self._statuses[status]
+            histogram = self.statuses[status]
         except KeyError:
             histogram = self._open_status(status)
-        bucket = bisect_left(_BOUNDS_NS, duration_ns)
+        bucket = bisect_left(BOUNDS_NS, duration_ns)
         histogram[bucket] += 1
-        histogram[_SUM] += duration_ns
-        if histogram[_CHANGED] != bucket:
-            histogram[_CHANGED] = bucket if histogram[_CHANGED] == _NONE else _SEVERAL
-        self._bytes_in += bytes_in
-        self._bytes_out += bytes_out
+        histogram[SUM] += duration_ns
+        if histogram[CHANGED] != bucket:
+            histogram[CHANGED] = bucket if histogram[CHANGED] == NONE else SEVERAL
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
         if not self.dirty:
             self._recorder.mark(self)
 
@@ -160,23 +160,23 @@ class EdgeRecorder(_Child):
         """A request answered by an instance, from beginning to end: `response` here and there, `transferred` and
         `finished` there, in one call, because most requests end so."""
         try:
-            histogram, other = self._statuses[status], instance._statuses[status]
+            histogram, other = self.statuses[status], instance.statuses[status]
         except KeyError:
             histogram, other = self._open_status(status), instance._open_status(status)
-        bucket = 0 if duration_ns <= _FIRST_NS else bisect_left(_BOUNDS_NS, duration_ns)
+        bucket = 0 if duration_ns <= _FIRST_NS else bisect_left(BOUNDS_NS, duration_ns)
         histogram[bucket] += 1
-        histogram[_SUM] += duration_ns
-        if histogram[_CHANGED] != bucket:
-            histogram[_CHANGED] = bucket if histogram[_CHANGED] == _NONE else _SEVERAL
-        bucket = 0 if instance_ns <= _FIRST_NS else bisect_left(_BOUNDS_NS, instance_ns)
+        histogram[SUM] += duration_ns
+        if histogram[CHANGED] != bucket:
+            histogram[CHANGED] = bucket if histogram[CHANGED] == NONE else SEVERAL
+        bucket = 0 if instance_ns <= _FIRST_NS else bisect_left(BOUNDS_NS, instance_ns)
         other[bucket] += 1
-        other[_SUM] += instance_ns
-        if other[_CHANGED] != bucket:
-            other[_CHANGED] = bucket if other[_CHANGED] == _NONE else _SEVERAL
-        self._bytes_in += bytes_in
-        self._bytes_out += bytes_out
-        instance._received += to_instance
-        instance._sent += from_instance
+        other[SUM] += instance_ns
+        if other[CHANGED] != bucket:
+            other[CHANGED] = bucket if other[CHANGED] == NONE else SEVERAL
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
+        instance.received += to_instance
+        instance.sent += from_instance
         instance.in_flight -= 1
         if not self.dirty:
             self._recorder.mark(self)
@@ -185,8 +185,8 @@ class EdgeRecorder(_Child):
 
     def transferred(self, bytes_in: int, bytes_out: int) -> None:
         """Bytes that belong to no counted response: upgrades, raw TCP, refused heads."""
-        self._bytes_in += bytes_in
-        self._bytes_out += bytes_out
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
         if not self.dirty:
             self._recorder.mark(self)
 
@@ -220,8 +220,8 @@ class EdgeRecorder(_Child):
         if place >= 0:
             cells[place] = self._connects
             cells[place + 1] = self._disconnects
-            cells[place + 2] = self._bytes_in
-            cells[place + 3] = self._bytes_out
+            cells[place + 2] = self.bytes_in
+            cells[place + 3] = self.bytes_out
         if self._errors:
             self._fold_errors(cells)
         self._fold_statuses(cells)
@@ -235,9 +235,9 @@ class EdgeRecorder(_Child):
 
     def move(self) -> None:
         """Start again from 0 in another segment (Recorder.rotate calls this)."""
-        self._connects = self._disconnects = self._bytes_in = self._bytes_out = 0
+        self._connects = self._disconnects = self.bytes_in = self.bytes_out = 0
         self._traffic = UNPLACED
-        for histogram in self._statuses.values():
+        for histogram in self.statuses.values():
             _empty(histogram)
         for count in self._errors.values():
             count[:] = [0, UNPLACED]
@@ -246,13 +246,13 @@ class EdgeRecorder(_Child):
 class InstanceRecorder(_Child):
     """What the front door saw of one instance."""
 
-    __slots__ = ("_connect_time", "_connects", "_disconnects", "_load", "_net", "_received", "_sent", "in_flight")
+    __slots__ = ("_connect_time", "_connects", "_disconnects", "_load", "_net", "in_flight", "received", "sent")
 
     def __init__(self, recorder: "Recorder", organization: str, labels: dict[str, str]) -> None:
         super().__init__(recorder, organization, labels, _APP_TIME)
         self.in_flight = 0
         """Requests or connections given to the instance and not finished, by this worker."""
-        self._connects = self._disconnects = self._received = self._sent = 0
+        self._connects = self._disconnects = self.received = self.sent = 0
         self._load = self._place(_APP_LOAD)
         self._net = self._place_net()
         self._connect_time = self._histogram(_APP_CONNECT_TIME, {})
@@ -273,21 +273,21 @@ class InstanceRecorder(_Child):
     def response(self, status: int, duration_ns: int) -> None:
         """The instance answered; `duration_ns` from the request sent to the last byte."""
         try:
-            histogram = self._statuses[status]
+            histogram = self.statuses[status]
         except KeyError:
             histogram = self._open_status(status)
-        bucket = bisect_left(_BOUNDS_NS, duration_ns)
+        bucket = bisect_left(BOUNDS_NS, duration_ns)
         histogram[bucket] += 1
-        histogram[_SUM] += duration_ns
-        if histogram[_CHANGED] != bucket:
-            histogram[_CHANGED] = bucket if histogram[_CHANGED] == _NONE else _SEVERAL
+        histogram[SUM] += duration_ns
+        if histogram[CHANGED] != bucket:
+            histogram[CHANGED] = bucket if histogram[CHANGED] == NONE else SEVERAL
         if not self.dirty:
             self._recorder.mark(self)
 
     def transferred(self, to_instance: int, from_instance: int) -> None:
         """Wire bytes, heads included."""
-        self._received += to_instance
-        self._sent += from_instance
+        self.received += to_instance
+        self.sent += from_instance
         if not self.dirty:
             self._recorder.mark(self)
 
@@ -295,11 +295,11 @@ class InstanceRecorder(_Child):
         """A connection to the instance was opened."""
         self._connects += 1
         histogram = self._connect_time
-        bucket = bisect_left(_BOUNDS_NS, duration_ns)
+        bucket = bisect_left(BOUNDS_NS, duration_ns)
         histogram[bucket] += 1
-        histogram[_SUM] += duration_ns
-        if histogram[_CHANGED] != bucket:
-            histogram[_CHANGED] = bucket if histogram[_CHANGED] == _NONE else _SEVERAL
+        histogram[SUM] += duration_ns
+        if histogram[CHANGED] != bucket:
+            histogram[CHANGED] = bucket if histogram[CHANGED] == NONE else SEVERAL
         if not self.dirty:
             self._recorder.mark(self)
 
@@ -321,9 +321,9 @@ class InstanceRecorder(_Child):
             cells[place + 2] = self._disconnects
         place = self._net
         if place >= 0:
-            cells[place] = self._received
-            cells[place + 1] = self._sent
-        if self._connect_time[_CHANGED] != _NONE:
+            cells[place] = self.received
+            cells[place + 1] = self.sent
+        if self._connect_time[CHANGED] != NONE:
             if self._connect_time[_PLACE] == UNPLACED:
                 self._connect_time[_PLACE] = self._place(_APP_CONNECT_TIME)
             _fold_histogram(self._connect_time, cells)
@@ -337,10 +337,10 @@ class InstanceRecorder(_Child):
         """Start again from 0 in another segment (Recorder.rotate calls this); what is in flight moves over."""
         if self._load >= 0:
             old[self._load] = 0
-        self._connects = self._disconnects = self._received = self._sent = 0
+        self._connects = self._disconnects = self.received = self.sent = 0
         self._load = self._net = UNPLACED
         _empty(self._connect_time)
-        for histogram in self._statuses.values():
+        for histogram in self.statuses.values():
             _empty(histogram)
         if self.in_flight and not self.dirty:
             self._recorder.mark(self)

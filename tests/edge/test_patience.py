@@ -178,7 +178,7 @@ async def test_the_bound_of_idle_connections_shows_in_the_metrics(house: House) 
 
     await house.open(house.app("hello", await house.upstream(handler)))
     (instance,) = house.server._generation.instances.values()
-    instance.pool._idle_max = 1
+    instance.pool.idle_max = 1
     one, other = await house.client(), await house.client()
     await asyncio.gather(one.ask(GET), other.ask(GET))
     assert house.metric("flyproxy_limit_reached_total", limit="idle_connections") == 1

@@ -6,7 +6,6 @@ or two ways to cut the same bytes, agree when these are equal.
 
 import dataclasses
 import importlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,10 +36,9 @@ class Codec:
             "strict": parser.StrictResponseParser,
             "cached": parser.CachedResponseParser,
         }
-        if importlib.util.find_spec(f"{package}.typed") is not None:
-            typed = module("typed")
-            self.request_parsers["typed"] = typed.TypedRequestParser
-            self.response_parsers["typed"] = typed.TypedResponseParser
+        if package == "flyproxy.http1" and parser.TYPED is not None:
+            self.request_parsers["typed"] = parser.request_parser
+            self.response_parsers["typed"] = parser.response_parser
 
     def requests(self, parser: Any, pieces: Iterator[bytes] | list[bytes], limits: Any) -> list[Said]:
         """What a client's connection says; the last head is handed on, as the edge does it."""

@@ -13,6 +13,8 @@ from flyproxy.http1.parser import (
     CachedResponseParser,
     StrictRequestParser,
     StrictResponseParser,
+    request_parser,
+    response_parser,
 )
 
 LIMITS = HeadLimits(head_bytes=600, line_bytes=200, header_count=8)
@@ -22,7 +24,15 @@ FUZZ = settings(max_examples=400, deadline=None, derandomize=True)
 
 FIRSTS = st.sampled_from(
     [
-        *(b"GET / HTTP/1.1", b"GET /a?b=c HTTP/1.1", b"POST /x HTTP/1.1", b"HEAD / HTTP/1.1", b"GET / HTTP/1.0"),
+        *(
+            b"GET / HTTP/1.1",
+            b"GET /%20a?b=%c HTTP/1.1",
+            b"GET /%2 HTTP/1.1",
+            b"GET /a?b=c HTTP/1.1",
+            b"POST /x HTTP/1.1",
+            b"HEAD / HTTP/1.1",
+            b"GET / HTTP/1.0",
+        ),
         *(
             b"PURGE / HTTP/1.1",
             b"GET http://a/ HTTP/1.1",
@@ -46,6 +56,7 @@ LINES = st.sampled_from(
         *(b"Cookie: \x01", b"Cookie: \r", b"Cookie: x\ny", b"Cookie", b"Cookie : a", b"Connection: keep-alive"),
         *(b"Connection: close", b"Connection: accept", b"Content-Length: 3", b"Content-Length: 5"),
         b"Content-Length: +5",
+        b"Content-Length: 05",
         *(b"Content-Length: 5 ", b"Content-Length:", b"Transfer-Encoding: chunked", b"Via: 1.1 x", b"X_A: b", ),
         b"TE: trailers",
         *(b"Server: x", b"Server: y", b"Date: now", b"Date: then", b"Expect: 100-continue", b"Upgrade: h2c", ),
@@ -57,7 +68,16 @@ HEADERS = st.lists(LINES, max_size=5)
 MOSTLY = st.sampled_from([b"Host: a", b"Accept: */*", b"Cookie: a=b", b"Connection: keep-alive", b"Date: now"])
 ORDINARY = st.lists(MOSTLY, max_size=3).map(lambda lines: [b"Host: a", *lines])
 ANSWER = st.lists(
-    st.sampled_from([b"Server: x", b"Date: now", b"Content-Length: 3", b"Connection: keep-alive", b"Set-Cookie: a"]),
+    st.sampled_from(
+        [
+            b"Server: x",
+            b"Date: now",
+            b"Content-Length: 3",
+            b"Content-Length: 003",
+            b"Connection: keep-alive",
+            b"Set-Cookie: a",
+        ]
+    ),
     max_size=4,
 )
 Change = tuple[int, bytes]
@@ -94,10 +114,12 @@ def test_a_request_says_the_same_whatever_came_before(
     first: bytes, lines: list[bytes], following: list[tuple[bytes, list[Change]]], rest: bytes
 ) -> None:
     strict, cached = StrictRequestParser(LIMITS, OWNED), CachedRequestParser(LIMITS, OWNED)
+    usual = request_parser(LIMITS, OWNED)  # the typed one, where it was built
     before: RequestHead | None = None
     for start, changes in [(first, []), *following]:
         raw = joined(start, changed(lines, changes), rest)
         expected = outcome(lambda raw=raw: strict.parse(raw))  # type: ignore[misc]
+        assert outcome(lambda raw=raw: usual.parse(raw)) == expected  # type: ignore[misc]
         got = outcome(lambda raw=raw, before=before: cached.parse(raw, before))  # type: ignore[misc]
         assert got == expected
         before = got if isinstance(got, RequestHead) else None
@@ -122,10 +144,12 @@ def test_an_answer_says_the_same_whatever_came_before(
     first: bytes, lines: list[bytes], following: list[tuple[bytes, list[Change]]], rest: bytes, method: bytes
 ) -> None:
     strict, cached = StrictResponseParser(LIMITS, DROPPED), CachedResponseParser(LIMITS, DROPPED)
+    usual = response_parser(LIMITS, DROPPED)
     before: ResponseHead | None = None
     for start, changes in [(first, []), *following]:
         raw = joined(start, changed(lines, changes), rest)
         expected = outcome(lambda raw=raw: strict.parse(raw, method))  # type: ignore[misc]
+        assert outcome(lambda raw=raw: usual.parse(raw, method)) == expected  # type: ignore[misc]
         got = outcome(lambda raw=raw, before=before: cached.parse(raw, method, before))  # type: ignore[misc]
         assert got == expected
         before = got if isinstance(got, ResponseHead) else None

@@ -9,6 +9,7 @@ from flyproxy.http1.parser import (
     LINE_BYTES_REMEMBERED,
     LINES_REMEMBERED,
     REMEMBERED_ONE_IN,
+    TYPED,
     CachedRequestParser,
     CachedResponseParser,
     StrictRequestParser,
@@ -25,9 +26,15 @@ def _head(*lines: bytes) -> bytes:
     return b"\r\n".join((b"GET / HTTP/1.1", *lines, b"", b""))
 
 
-def test_the_default_remembers_lines() -> None:
-    assert isinstance(request_parser(LIMITS, OWNED), CachedRequestParser)
-    assert isinstance(response_parser(LIMITS), CachedResponseParser)
+def test_the_default_is_typed_where_it_was_built_and_remembers_lines_elsewhere() -> None:
+    requests, answers = request_parser(LIMITS, OWNED), response_parser(LIMITS)
+    if TYPED is None:
+        assert isinstance(requests, CachedRequestParser)
+        assert isinstance(answers, CachedResponseParser)
+    else:
+        assert (type(requests), type(answers)) == (TYPED.TypedRequestParser, TYPED.TypedResponseParser)
+    assert requests.statistics() == {"lines_remembered": 0, "memory_emptied": 0}
+    assert answers.statistics() == {"lines_remembered": 0, "memory_emptied": 0}
     assert StrictRequestParser(LIMITS, OWNED).statistics() == {"lines_remembered": 0, "memory_emptied": 0}
     assert StrictResponseParser(LIMITS).statistics() == {"lines_remembered": 0, "memory_emptied": 0}
 
