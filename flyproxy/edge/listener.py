@@ -63,6 +63,7 @@ class Door:
             self._server = await self._worker.loop.create_server(self._protocol, sock=self._listening, backlog=BACKLOG)
         else:
             self._listening.setblocking(False)
+            self._listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # who is accepted inherits it
             self._listening.listen(BACKLOG)
             self._begin_to_accept()
 
@@ -145,7 +146,6 @@ class Door:
             client.close()
             return
         client.setblocking(False)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         ip = ip.removeprefix("::ffff:")
         if self.listener.proxy_proto:
             ProxiedSocket(worker, self.way, client, ip).begin()

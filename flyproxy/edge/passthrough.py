@@ -22,13 +22,15 @@ from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.wire import notice_death
 from flyproxy.edge.worker import NEVER, Worker
 
+_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+
 
 class Passthrough:
     """One client connection of a raw door, and the one it leads to."""
 
     __slots__ = (
         "_addresses", "_begun_ns", "_client", "_dialled_ns", "_door", "_fault", "_in", "_instance", "_ip", "_out",
-        "_over", "_reported", "_route", "_tried", "_upstream", "_why", "_worker", "deadline_ns",
+        "_over", "_reported", "_route", "_tried", "_upstream", "_watched", "_why", "_worker", "deadline_ns",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +61,8 @@ class Passthrough:
         self._fault: Fault | None = None
         self._why: str | None = None
         self._over = False
+        self._watched = False
+        """The kernel asks whether both sides still exist."""
         worker.joined(self)
         worker.tunnels.add(self)
         route.edge.connected()
@@ -77,19 +81,21 @@ class Passthrough:
         instance.recorder.started()
         self._dialled_ns = worker.monotonic_ns()
         try:
-            upstream = socket.socket(socket.AF_INET6 if ":" in instance.host else socket.AF_INET, socket.SOCK_STREAM)
+            upstream = socket.socket(socket.AF_INET6 if ":" in instance.host else socket.AF_INET, _STREAM)
         except OSError as fault:
             self._refused(fault.errno or 0)
             return
         self._upstream = upstream
-        upstream.setblocking(False)
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        result = upstream.connect_ex((instance.host, self._door.instance_port or instance.port))
+        address = instance.host, self._door.instance_port or instance.port
+        result = upstream.connect_ex(address)
+        if result == errno.EINPROGRESS:
+            result = upstream.connect_ex(address)  # on this machine it is open by now, and needs no waiting
         if result == 0:
             self._connected()
-        elif result == errno.EINPROGRESS:
+        elif result in (errno.EINPROGRESS, errno.EALREADY):
             self.deadline_ns = self._dialled_ns + int(worker.connect_s * 1e9)
-            worker.loop.add_writer(upstream, self._dial_settled)
+            worker.readiness.add_writer(upstream.fileno(), self._dial_settled)
         else:
             self._refused(result)
 
@@ -100,7 +106,7 @@ class Passthrough:
     def _dial_settled(self) -> None:
         upstream = self._upstream
         assert upstream is not None
-        self._worker.loop.remove_writer(upstream)
+        self._worker.readiness.remove_writer(upstream.fileno())
         self.deadline_ns = NEVER
         result = upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if result:
@@ -132,8 +138,6 @@ class Passthrough:
             return
         self._fault = self._why = None
         instance.recorder.dialled(worker.monotonic_ns() - self._dialled_ns)
-        notice_death(self._client)
-        notice_death(upstream)
         self._in = Flow(worker.readiness, worker.pipes, self, self._client, upstream)
         self._out = Flow(worker.readiness, worker.pipes, self, upstream, self._client)
         self._in.start()
@@ -162,13 +166,13 @@ class Passthrough:
     def flow_ended(self, flow: Flow) -> None:
         assert self._in is not None
         assert self._out is not None
-        sink = self._upstream if flow is self._in else self._client
-        assert sink is not None
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
         if self._in.over and self._out.over:
-            self._finish()
+            self._finish()  # which closes what would be half closed
         else:
+            sink = self._upstream if flow is self._in else self._client
+            assert sink is not None
+            with contextlib.suppress(OSError):
+                sink.shutdown(socket.SHUT_WR)
             self.deadline_ns = self._worker.monotonic_ns() + self._worker.idle_ns
 
     def flow_broken(self, flow: Flow, why: str, *, at_sink: bool) -> None:
@@ -193,6 +197,11 @@ class Passthrough:
         """Count the bytes moved since the last report."""
         if self._in is None or self._out is None or self._instance is None:
             return
+        if not self._watched and not self._over:
+            self._watched = True  # not sooner: most connections are over before it matters
+            notice_death(self._client)
+            if self._upstream is not None:
+                notice_death(self._upstream)
         now = self._in.taken, self._out.moved, self._in.moved, self._out.taken
         before = self._reported
         if now != before:
@@ -207,7 +216,7 @@ class Passthrough:
         process = self._worker.process
         if self._in is None and self._upstream is not None:
             process.limit_reached("connect_timeout")
-            self._worker.loop.remove_writer(self._upstream)
+            self._worker.readiness.remove_writer(self._upstream.fileno())
             self._try_another(faults.CONNECT_TIMEOUT, f"no connection within {self._worker.connect_s:g} s")
         else:
             process.limit_reached("idle_timeout")
@@ -252,7 +261,7 @@ class Passthrough:
                 if not flow.over:
                     flow.stop()
         elif self._upstream is not None:
-            worker.loop.remove_writer(self._upstream)
+            worker.readiness.remove_writer(self._upstream.fileno())
         self._client.close()
         if self._upstream is not None:
             self._upstream.close()
