@@ -117,7 +117,7 @@ class Pipes:
         self._splices -= 1
 
     def close(self) -> None:
-        """Keep none from now on."""
+        """Keep none of the empty ones."""
         while self._idle:
             self._idle.pop().close()
             self._open -= 1

@@ -142,6 +142,7 @@ class EdgeServer:
             until_ns = now_ns if _descriptors_left() else NEVER
             if until_ns == NEVER:
                 self._running().process.limit_reached("descriptors")
+                self._running().pipes.close()
             for instance in self._generation.instances.values():
                 instance.tidy(until_ns)
 

@@ -93,3 +93,17 @@ def is_gone(sock: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+async def test_every_process_may_open_as_many_files_as_the_machine_allows(
+    toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any
+) -> None:
+    """A shell's usual bound is a soft one: it is raised to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        door = await asyncio.to_thread(start_front_door, configuration(toolbox, "uvloop", scripted_app.port))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for pid in (door.process.pid, *door.children("edge_worker"), *door.children("telemetry")):
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
