@@ -8,6 +8,9 @@ SOAK_MINUTES ?= 120
 FUZZ_MINUTES ?= 5
 SOAK_RETENTION ?= 10m
 
+# What an editable install is made of: of changed sources the typed extension is built anew.
+BUILT_FROM := pyproject.toml hatch_build.py flyproxy/extension.py $(wildcard flyproxy/*/*.pyx flyproxy/*/*.pxd)
+
 .PHONY: help demo test check bench bench-edge fuzz soak docs clean
 
 help:            ## this list
@@ -20,15 +23,15 @@ $(BIN)/python:
 	  || { echo "flyproxy needs Python's venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
+$(VENV)/.demo: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
+$(VENV)/.test: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
@@ -41,6 +44,9 @@ demo: $(VENV)/.demo      ## the front door with example apps in four regions and
 
 test: $(VENV)/.test      ## every test; those that need an outside program say so where it is missing
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@# The pure path, where the typed one was tested above; not again for a part of the tests.
+	@[ -n "$(PYTEST_ARGS)" ] || [ "$$($(BIN)/python -m flyproxy.extension)" = pure ] \
+	  || { echo "once more, on the pure path:" && FLYPROXY_PURE=1 $(BIN)/python -m pytest -q tests/http1 tests/edge; }
 
 check: $(VENV)/.dev      ## ruff, mypy --strict
 	$(BIN)/ruff check .
@@ -67,4 +73,5 @@ docs: $(VENV)/.demo      ## write docs/metrics.md and docs/config.md anew from t
 	$(BIN)/python -m flyproxy.config.reference > docs/config.md
 
 clean:            ## remove what was built
+	rm -f flyproxy/*/*.so
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,15 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     if skipped and os.environ.get("FLYPROXY_NO_SKIPS") == "1":
         print(f"\n{len(skipped)} skipped, and FLYPROXY_NO_SKIPS=1 forbids it")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def needs_compiler() -> None:
+    """Skips, saying so, where the typed extension cannot be built."""
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        pytest.skip("needs Python.h (python3-dev), which is not installed")
+    if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
+        pytest.skip("needs a C compiler, which is not installed")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flyproxy"
 
-GROUND = {"clock", "errors"}
+GROUND = {"clock", "errors", "extension"}
 MAY_IMPORT: dict[str, set[str]] = {
     "series": set(),
     "http1": set(),

@@ -64,12 +64,27 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
 
 
+def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from flyproxy import extension
+
+        click.echo(f"flyproxy {__version__} ({extension.words()})")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, "--version", prog_name="flyproxy", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version, and which path runs: typed or pure.",
+)
 def cli() -> None:
     """A front door for apps, with the metrics built in.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import click
 
-from flyproxy import __version__
+from flyproxy import __version__, extension
 from flyproxy.config.faults import FAULTS_SHOWN_MAX, render_line
 from flyproxy.config.load import Loaded, from_flags, load_file
 from flyproxy.config.quantities import written_seconds
@@ -107,7 +107,8 @@ def reader(path: str | None, to: tuple[str, ...], overrides: dict[str, object]) 
 def announce(resolved: Resolved) -> None:
     """The lines a user sees once the doors are open."""
     edge, telemetry = resolved.edge, resolved.telemetry
-    lines = [f"flyproxy {__version__}  region {edge.region}  host {edge.host}  workers {resolved.workers}"]
+    version = f"{__version__} ({extension.words()})"
+    lines = [f"flyproxy {version}  region {edge.region}  host {edge.host}  workers {resolved.workers}"]
     for door in edge.listeners:
         scheme = "http" if door.http else "tcp"
         behind = f"  ->  {door.app}" if door.app else ""

@@ -160,7 +160,4 @@ def lanes(worker: Worker) -> "Callable[[Any, Any], Any] | None":
     """Makes what takes the usual requests without the interpreter, where it was built and typed readers are used."""
     if TYPED is None:
         return None
-    try:
-        return importlib.import_module("flyproxy.edge.lane").Lanes(worker).lane  # type: ignore[no-any-return]
-    except ImportError:
-        return None
+    return importlib.import_module("flyproxy.edge.lane").Lanes(worker).lane  # type: ignore[no-any-return]

@@ -17,13 +17,12 @@ never holds more than LINES_REMEMBERED * LINE_BYTES_REMEMBERED bytes of lines. S
 Called again with a longer buffer until the head is there: parsers keep nothing about a connection, one serves all.
 """
 
-import contextlib
 import importlib
-import os
 from itertools import filterfalse
 from types import ModuleType
 from typing import Protocol
 
+from flyproxy import extension
 from flyproxy.http1.faults import HttpFault
 from flyproxy.http1.fields import (
     CONNECTION,
@@ -69,11 +68,8 @@ _END = b"\r\n\r\n"
 _starts_with = bytes.startswith
 
 
-TYPED: ModuleType | None = None
-"""The typed readers, where they were built (http1/typed.pyx) and FLYPROXY_PURE does not forbid them."""
-if not os.environ.get("FLYPROXY_PURE"):
-    with contextlib.suppress(ImportError):
-        TYPED = importlib.import_module("flyproxy.http1.typed")
+TYPED: ModuleType | None = importlib.import_module("flyproxy.http1.typed") if extension.is_used() else None
+"""The typed readers, where they were built of these sources (http1/typed.pyx) and FLYPROXY_PURE does not forbid it."""
 
 
 class RequestParser(Protocol):

@@ -234,7 +234,12 @@ _HOST = (
 )
 
 _FRONT_DOOR = (
-    Family("flyproxy_build_info", "gauge", "1, labelled with what is running.", ("version", "python")),
+    Family(
+        "flyproxy_build_info",
+        "gauge",
+        "1, labelled with what is running; `path`: typed or pure.",
+        ("version", "python", "path"),
+    ),
     Family("flyproxy_limit_reached_total", "counter", "Times a bound was reached.", ("limit", *_PROCESS)),
     Family("flyproxy_edge_connections", "gauge", "Client connections open now.", _PROCESS),
     Family(

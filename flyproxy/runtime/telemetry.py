@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from flyproxy import __version__
+from flyproxy import __version__, extension
 from flyproxy.api.application import build_application, build_runner
 from flyproxy.api.ports import Ports, QueryAnswer, QueryRequest
 from flyproxy.clock import SystemClock
@@ -77,7 +77,9 @@ class Telemetry:
         self._run_dir = run_dir
         self._own = ProcessRecorder(segment.segment)
         segment.keep_trying(lambda shared: self._own.move(Allotment(shared)))
-        self._own.set("flyproxy_build_info", 1, version=__version__, python=platform.python_version())
+        self._own.set(
+            "flyproxy_build_info", 1, version=__version__, python=platform.python_version(), path=extension.path()
+        )
         self._store = StoreThread(self._own)
         self._state = FrontDoorState(self._own, self._store, self._say)
         self._snapshot = Snapshot(

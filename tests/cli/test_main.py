@@ -7,7 +7,7 @@ import sys
 import click
 import pytest
 
-from flyproxy import __version__
+from flyproxy import __version__, extension
 from flyproxy.cli.main import VERBS, run
 from flyproxy.errors import FlyproxyError
 
@@ -21,7 +21,7 @@ def test_help_lists_every_verb_and_examples(capsys: pytest.CaptureFixture[str]) 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
-    assert capsys.readouterr().out == f"flyproxy {__version__}\n"
+    assert capsys.readouterr().out == f"flyproxy {__version__} ({extension.words()})\n"
 
 
 def test_an_unknown_verb_is_wrong_usage_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
