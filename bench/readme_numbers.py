@@ -27,7 +27,9 @@ Json = Mapping[str, Any]
 
 def section(results: Iterable[Json]) -> str:
     """The text between the markers."""
-    return "\n".join(part for one in results for part in (about(one), "", *tables(one), *remembered(one))).rstrip("\n")
+    return "\n".join(
+        part for one in results for part in (about(one), "", *tables(one), "", *targets(one), "", *remembered(one))
+    ).rstrip("\n")
 
 
 def about(found: Json) -> str:
@@ -72,6 +74,17 @@ def own_table(name: str, workload: Json) -> list[str]:
     return lines
 
 
+def targets(found: Json) -> list[str]:
+    """What was to be reached, and whether it was."""
+    lines = ["| to reach | at most | found | |", "|---|---|---|---|"]
+    for name, workload in found["workloads"].items():
+        for one in workload["compared"]:
+            if one["at_most"] is not None:
+                what = f"{name}, {one['of']}" + (f", to {one['to']}" if one["to"] else f", {workload['unit']}")
+                lines.append(f"| {what} | {one['at_most']:g} | {ratio(one)} | {'met' if one['met'] else 'not met'} |")
+    return lines if len(lines) > 2 else []
+
+
 def cell(column: Json | None, compared: Json | None) -> str:
     if column is None or column["median"] is None:
         return "-"
@@ -95,7 +108,7 @@ def remembered(found: Json) -> list[str]:
             lines.append(
                 f"In {name} {column} knew {one['known'] / max(1, one['lines']):.0%} of the request lines before."
             )
-    return ["", *lines, ""] if lines else [""]
+    return [*lines, ""] if lines else []
 
 
 def rewritten(readme: str, text: str) -> str:

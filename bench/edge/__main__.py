@@ -87,6 +87,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
         "machine": machine.facts(),
         "versions": {**versions(list(peers.values())), **machine.tool_versions()},
         "workloads": {},
+        "failed": {},
     }
     os.sched_setaffinity(0, {LOAD_CPU})
     with (
@@ -96,7 +97,12 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     ):
         stage = Stage(processes, Path(folder), asked.seconds)
         for workload in chosen:
-            outcome = play(stage, workload, asked.rounds)
+            try:
+                outcome = play(stage, workload, asked.rounds)
+            except SystemExit as fault:  # the others need not suffer
+                found["failed"][workload.name] = str(fault)
+                print(f"{workload.name}  FAILED: {fault}\n", flush=True)
+                continue
             print(table(outcome), flush=True)
             found["workloads"][workload.name] = as_json(outcome)
     return found
@@ -117,6 +123,8 @@ def main() -> None:
     asked.json.parent.mkdir(parents=True, exist_ok=True)
     asked.json.write_text(json.dumps(found, indent=None, separators=(",", ":")) + "\n")
     print(f"raw rounds: {asked.json}")
+    if found["failed"]:
+        sys.exit(f"failed: {', '.join(found['failed'])}")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

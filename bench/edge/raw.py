@@ -59,8 +59,11 @@ def idle_connections(port: int, count: int) -> Iterator[None]:
             sock.settimeout(TIMEOUT_S)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((SOURCES[number % len(SOURCES)], 0))
-            sock.connect(("127.0.0.1", port))
-            exchange(sock)
+            try:
+                sock.connect(("127.0.0.1", port))
+                exchange(sock)
+            except OSError as fault:
+                raise SystemExit(f"connection {number + 1} of {count} failed: {fault}") from None
         yield
     finally:
         for sock in held:

@@ -25,7 +25,7 @@ from bench.edge.peers import (
     Running,
     Scene,
     Traefik,
-    connections_max,
+    files_max,
 )
 from bench.edge.processes import ROOT, memory_bytes
 from bench.edge.stage import PROXY_CPU, Sample, Stage
@@ -34,8 +34,9 @@ APPS = 10_000
 GIB = 1 << 30
 WARM_S = 3
 IDLE_CONNECTIONS = 10_000
-"""Or as many as the limit of descriptors lets a proxy hold."""
-SPARE_CONNECTIONS = 100
+"""Or as many as the limit of descriptors lets every proxy hold."""
+FILES_PER_CONNECTION = 2.75
+"""A client's connection and perhaps one to the upstream; and flyproxy keeps a quarter of all for splicing."""
 
 Round = Mapping[str, Sample]
 """What was measured in one round, by column."""
@@ -117,7 +118,7 @@ def holding(stage: Stage, running: Running, _: Ask) -> Sample:
 
 
 def idle_connections() -> int:
-    return min(IDLE_CONNECTIONS, connections_max() - SPARE_CONNECTIONS)
+    return min(IDLE_CONNECTIONS, int(files_max() / FILES_PER_CONNECTION))
 
 
 def columns(scene: Scene, peers: Sequence[Peer], ask: Ask | None = None) -> tuple[Column, ...]:

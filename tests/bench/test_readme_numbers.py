@@ -16,14 +16,34 @@ FOUND: dict[str, Any] = {
             "title": "small GET",
             "unit": "CPU µs per request",
             "columns": {"haproxy": {"median": 11.93}, "flyproxy (pure)": {"median": 15.51}},
-            "compared": [{"of": "flyproxy (pure)", "to": "haproxy", "median": 1.3, "low": 1.28, "high": 1.32}],
+            "compared": [
+                {
+                    "of": "flyproxy (pure)",
+                    "to": "haproxy",
+                    "median": 1.3,
+                    "low": 1.28,
+                    "high": 1.32,
+                    "at_most": 1.35,
+                    "met": True,
+                }
+            ],
             "watched": {"flyproxy (pure)": {"requests": {"lines": 100, "known": 90}}},
         },
         "recording": {
             "title": "the verbs",
             "unit": "µs per request",
             "columns": {"flyproxy (pure)": {"median": 0.353}},
-            "compared": [{"of": "flyproxy (pure)", "to": None, "median": 0.353, "low": 0.3, "high": 0.4}],
+            "compared": [
+                {
+                    "of": "flyproxy (pure)",
+                    "to": None,
+                    "median": 0.853,
+                    "low": 0.8,
+                    "high": 0.9,
+                    "at_most": 0.8,
+                    "met": False,
+                }
+            ],
         },
     },
 }
@@ -34,6 +54,8 @@ def test_the_section_has_each_workload_with_its_ratios_and_where_it_comes_from()
     assert "Commit 0123456789ab, 2026-01-02, a virtual machine with 2 CPUs (Some CPU); HAProxy version 2.6;" in text
     assert "| **W1** small GET | CPU µs per request | 11.9 | - | - | - | 15.5, **1.30** [1.28 1.32] | - |" in text
     assert "| flyproxy (pure) | 0.35 |  |" in text
+    assert "| W1, flyproxy (pure), to haproxy | 1.35 | **1.30** [1.28 1.32] | met |" in text
+    assert "| recording, flyproxy (pure), µs per request | 0.8 | **0.85** [0.80 0.90] | not met |" in text
     assert "In W1 flyproxy (pure) knew 90% of the request lines before." in text
 
 
