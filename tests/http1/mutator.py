@@ -73,7 +73,16 @@ class Mutator:
     def __init__(self, seeds: list[bytes], seed: int) -> None:
         self._seeds = seeds
         self._random = random.Random(seed)
-        self._ways = (self._flip, self._insert, self._remove, self._double, self._splice, self._lines, self._case)
+        self._ways = (
+            self._flip,
+            self._insert,
+            self._remove,
+            self._double,
+            self._splice,
+            self._lines,
+            self._case,
+            self._again,
+        )
 
     def next(self) -> bytes:
         raw = self._random.choice(self._seeds)
@@ -119,6 +128,10 @@ class Mutator:
         else:
             lines.insert(at, self._random.choice(self._random.choice(self._seeds).split(b"\r\n")))
         return b"\r\n".join(lines)
+
+    def _again(self, raw: bytes) -> bytes:
+        """The same once more on the same connection, but for one byte: the readers compare it with what came before."""
+        return raw + self._flip(raw)
 
     def _case(self, raw: bytes) -> bytes:
         at = self._place(raw)
