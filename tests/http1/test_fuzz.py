@@ -1,9 +1,12 @@
 """The bounded form of `make fuzz`: the cases and mutations of them, under all oracles; and what fuzzing ever found."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.http1.case_files import escape, load_all, unescape
-from tests.http1.fuzz import SMALL, play, shrink
+from tests.http1.fuzz import SMALL, keep, play, shrink
+from tests.http1.mutants import MUTANTS, mutate
 from tests.http1.mutator import Mutator, found, seeds
 from tests.http1.oracles import Oracle
 from tests.http1.reading import Codec
@@ -42,6 +45,22 @@ def test_the_same_seed_gives_the_same_messages() -> None:
 def test_a_finding_is_made_small() -> None:
     raw = b"GET / HTTP/1.1\r\nHost: a.test\r\nA: \x00b\r\n\r\n"
     assert shrink(raw, lambda candidate: b"\x00" in candidate and candidate.startswith(b"G")) == b"G\x00"
+
+
+def test_a_finding_becomes_a_case_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "space-before-colon")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    codec = Codec(mutate(mutant, tmp_path))
+    odd = play(codec, 2, MESSAGES)
+    assert odd is not None
+    kind, method, raw, _, limits = odd
+    monkeypatch.setattr("tests.http1.mutator.CASES", tmp_path)
+    keep(codec, kind, method, raw, limits)
+    ((_, read_method, small),) = found(kind)
+    assert read_method == method
+    assert len(small) <= len(raw)
+    oracle = Oracle(codec, **limits)
+    assert oracle.request(small) if kind == "request" else oracle.answer(small, method)
 
 
 def test_what_is_written_down_is_read_back() -> None:
