@@ -11,7 +11,7 @@ SOAK_RETENTION ?= 10m
 # What an editable install is made of: of changed sources the typed extension is built anew.
 BUILT_FROM := pyproject.toml hatch_build.py flyproxy/extension.py $(wildcard flyproxy/*/*.pyx flyproxy/*/*.pxd)
 
-.PHONY: help demo test check bench bench-edge fuzz soak docs clean
+.PHONY: help demo test check bench bench-edge bench-mixed fuzz soak docs clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -62,6 +62,9 @@ bench-edge: $(VENV)/.bench ## what the edge costs beside HAProxy, nginx, Caddy, 
 fuzz: $(VENV)/.test      ## broken HTTP messages for FUZZ_MINUTES; what tells two parsers apart becomes a case file
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q --timeout 0 tests/http1/test_differential.py
 	$(BIN)/python -m tests.http1.fuzz --minutes $(FUZZ_MINUTES)
+
+bench-mixed: $(VENV)/.bench ## the tail under mixed load beside HAProxy and a Prometheus: bench/results/mixed.json
+	$(BIN)/python -m bench.mixed $(BENCH_ARGS)
 
 soak: $(VENV)/.test      ## two hours at ten times the demo's beats: nothing may grow, every count must be exact
 	$(BIN)/python -m bench.churn --loop uvloop
