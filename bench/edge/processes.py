@@ -6,6 +6,7 @@ of it was the kernel's is in /proc/<pid>/stat, in ticks of 10 ms, which the kern
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -120,17 +121,38 @@ class Processes:
         return process
 
     def stop(self, *processes: "subprocess.Popen[bytes]") -> None:
-        """End these and their children: asked first, killed after STOP_S."""
-        for process in processes:
-            _signal(process, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_S
-        for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what is left of its session
-            process.wait()
+        """End these and their children, and return when they have ended: asked first, killed after STOP_S."""
+        with contextlib.ExitStack() as files:
+            ends = [end for process in processes for pid in _living(process) for end in _ends(pid, files)]
+            for process in processes:
+                _signal(process, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_S
+            for process in processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # what is left of its session
+                process.wait()
+            for end in ends:
+                end.poll(STOP_S * 1000)
         self._running = [process for process in self._running if process not in processes]
+
+
+def _living(process: "subprocess.Popen[bytes]") -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return tree(process.pid) if process.poll() is None else []
+    return []
+
+
+def _ends(pid: int, files: contextlib.ExitStack) -> list[select.poll]:
+    """Something that polls readable when the process has ended, whoever waits for it; nothing if it has already."""
+    with contextlib.suppress(ProcessLookupError):
+        file = os.pidfd_open(pid)
+        files.callback(os.close, file)
+        poll = select.poll()
+        poll.register(file, select.POLLIN)
+        return [poll]
+    return []
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
