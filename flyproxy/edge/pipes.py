@@ -16,12 +16,12 @@ import os
 import resource
 from collections.abc import Callable
 
-PIPE_BYTES = 256 * 1024
+PIPE_BYTES = 1024 * 1024
 PIPE_BYTES_MIN = 64 * 1024
 """A user who has many pipes is given ones of two pages: those are slower than copying."""
-PIPES_MAX = 256
-"""Pipes one process holds for splicing; what gets none is copied."""
-PIPES_IDLE_MAX = 16
+PIPES_MAX = 64
+"""Pipes one process holds for splicing, 64 MiB when readers leave all of them full; what gets none is copied."""
+PIPES_IDLE_MAX = 4
 """Empty ones that are kept."""
 SPLICES_MAX = 1024
 """Bodies one process moves by splice at a time, two descriptors each; what is beyond goes through Python."""

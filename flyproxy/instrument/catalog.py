@@ -445,7 +445,7 @@ LIMITS: dict[str, str] = {
     "interim_answers": "1xx answers to one request (8)",
     "leading_empty_lines": "empty lines before a request (2)",
     "line_bytes": "limits.line_bytes (414 or 431, or 502 for an instance's)",
-    "pipes": "pipes for splicing (256, fewer with few descriptors): the connection or body is copied instead",
+    "pipes": "pipes for splicing (64, fewer with few descriptors): the connection or body is copied instead",
     "proxy_header_bytes": "bytes of a PROXY header (4096; 107 of version 1)",
     "query_memory": "telemetry.query_memory",
     "query_samples": "telemetry.query_samples",
