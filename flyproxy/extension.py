@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-MODULES: tuple[str, ...] = ("flyproxy.http1.typed", "flyproxy.instrument.typed", "flyproxy.edge.lane")
+MODULES: tuple[str, ...] = ("flyproxy.http1.typed", "flyproxy.instrument.typed", "flyproxy.edge.typed_lane")
 """What is compiled, each from the .pyx (and, if there is one, the .pxd) of its name. The only place that names them."""
 
 DIGEST_MARK = "flyproxy-sources-sha256:"

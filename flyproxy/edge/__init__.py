@@ -4,6 +4,7 @@ server       the room's one door: start, new generations, drain
 generation   what a configuration means here: routers, routes, instances
 listener     takes connections in and gives them to clients or passthroughs
 client       one client connection: its requests' bytes, one after the other
+lane         the usual request, told straight: Python's; typed_lane.pyx: the same without the interpreter
 proxy        the life of one request, top to bottom
 account      what is counted and logged of a request
 route        what a door knows of an app

@@ -13,6 +13,7 @@ begin; after that, or when the client's kernel refuses our bytes, it was a 499 o
 """
 
 import asyncio
+from typing import Protocol
 
 from flyproxy.edge import faults
 from flyproxy.edge.faults import Fault, fault_of_status
@@ -40,13 +41,21 @@ EMPTY_LINES_BYTES = 4
 """Of a buffer that holds nothing but empty lines."""
 
 
+class Asker(Protocol):
+    """What a connection has its usual requests taken by: a Lane, of one kind or the other."""
+
+    def ask(self, data: bytes, begun_ns: int) -> bool:
+        """The first bytes of a request, which came at `begun_ns`; False: they have not been looked at."""
+        ...
+
+
 class ClientConnection(asyncio.Protocol):
     """Reads requests, hands them to exchanges, one at a time."""
 
     __slots__ = (
-        "_before", "_begun_ns", "_body", "_body_from_ns", "_buffer", "_door", "_exchange", "_free_ns", "_full",
-        "_held", "_lane", "_left", "_lent", "_reading", "_state", "_taken", "_unread", "_worker", "blocked", "counted",
-        "deadline_ns", "ended_ns", "eof_pending", "ip", "suffix", "transport",
+        "_begun_ns", "_body", "_body_from_ns", "_buffer", "_door", "_full", "_held", "_lane", "_left", "_lent",
+        "_reading", "_taken", "_unread", "_worker", "blocked", "counted", "deadline_ns", "ended_ns", "eof_pending",
+        "exchange", "free_ns", "ip", "state", "suffix", "transport",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, door: Doorway) -> None:
@@ -61,10 +70,10 @@ class ClientConnection(asyncio.Protocol):
         self.eof_pending = False
         self.ended_ns = 0
         """When the client said that it sends no more; 0: it has not."""
-        self._lane = None
-        """What takes the usual requests, where it was built."""
+        self._lane: Asker
+        """What takes the usual requests."""
         self.counted: EdgeRecorder | None = None
-        self._state = HEAD
+        self.state = HEAD
         self._buffer: bytes | bytearray = b""
         self._reading = False
         self._full = False
@@ -72,12 +81,10 @@ class ClientConnection(asyncio.Protocol):
         self._lent = False
         """A splice reads, not the transport."""
         self._unread = False
-        self._free_ns = 0
+        self.free_ns = 0
         """When the last answer was over."""
         # of a request
-        self._before: RequestHead | None = None
-        """The head of the last plain request, to be compared with the next."""
-        self._exchange: Exchange | None = None
+        self.exchange: Exchange | None = None
         self._begun_ns = 0
         self._body: ChunkedBody | None = None
         self._body_from_ns = 0
@@ -85,7 +92,7 @@ class ClientConnection(asyncio.Protocol):
         self._taken = 0
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self.ip} {_NAMES[self._state]}, {len(self._buffer)} bytes waiting>"
+        return f"<ClientConnection {self.ip} {_NAMES[self.state]}, {len(self._buffer)} bytes waiting>"
 
     # the loop's verbs
 
@@ -98,8 +105,7 @@ class ClientConnection(asyncio.Protocol):
         self.suffix = self._door.suffix_template % (ip, ip)
         now_ns = self._begun_ns = worker.monotonic_ns()
         self.deadline_ns = now_ns + (DRAIN_GRACE_NS if worker.draining else worker.idle_ns)
-        if worker.lane is not None:
-            self._lane = worker.lane(self._door, self)
+        self._lane = worker.lane(self._door, self)
         worker.joined(self)
         if len(worker.clients) > worker.connections_max:
             worker.process.limit_reached("connections")
@@ -107,39 +113,17 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            if self._state == HEAD and not self._buffer:
+            if self.state == HEAD and not self._buffer:
                 self._begun_ns = begun_ns = self._worker.monotonic_ns()
-                if self._lane is None or not self._lane.ask(data, begun_ns):
-                    self._head_arrived(data)
+                if not self._lane.ask(data, begun_ns):
+                    self.head_read(None, data)
             else:
                 self._arrived(data)
         except Exception as bug:
             self._mistaken(bug)
 
-    def _head_arrived(self, data: bytes) -> None:
-        """The beginning of a request on a connection that was idle: nearly always one whole plain request."""
-        worker = self._worker
-        try:
-            head = worker.request_parser.parse(data, self._before)
-        except HttpFault as fault:
-            self._refuse_head(fault, len(data))
-            return
-        if head is None or not head.plain or head.size != len(data):
-            self._buffer = data
-            self._read_requests(head)
-            return
-        self._before = head
-        door = self._door
-        route = door.router.route(head.host) or door.unmatched
-        if self.counted is None:
-            self.count_for(route)
-        self._state = BUSY
-        self.deadline_ns = NEVER
-        exchange = self._exchange = Exchange(worker, door, self, route, head, self._begun_ns)
-        exchange.ask()
-
     def _arrived(self, data: bytes) -> None:
-        state = self._state
+        state = self.state
         if state == HEAD:
             self._buffer += data
             self._read_requests()
@@ -147,20 +131,20 @@ class ClientConnection(asyncio.Protocol):
             self._body_arrived(data)
         elif state == BUSY:
             self._pipelined(data)
-        elif state == TUNNEL and self._exchange is not None:
-            self._exchange.tunnel_from_client(data)
+        elif state == TUNNEL and self.exchange is not None:
+            self.exchange.tunnel_from_client(data)
         else:
             assert not self._lent
             self._throw_away(len(data))
 
     def eof_received(self) -> bool:
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange is None:
             return False
-        if self._state == TUNNEL:
+        if self.state == TUNNEL:
             exchange.tunnel_client_ended()
-            return self._state == TUNNEL
-        if self._state == BUSY and exchange.may_go_on():
+            return self.state == TUNNEL
+        if self.state == BUSY and exchange.may_go_on():
             self.ended_ns = self.ended_ns or self._worker.monotonic_ns()
             self.deadline_ns = self.ended_ns + HALF_CLOSED_NS
             return True
@@ -169,14 +153,14 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         worker = self._worker
-        self._state = CLOSED
-        self._lane = None
+        self.state = CLOSED
+        del self._lane  # it refers to us
         self.deadline_ns = NEVER
         worker.left(self)
         worker.stalled.pop(self, None)
-        if self._exchange is not None:
+        if self.exchange is not None:
             try:
-                self._exchange.client_gone()
+                self.exchange.client_gone()
             except Exception as bug:
                 worker.mistake(bug)
         if self._buffer:
@@ -196,9 +180,9 @@ class ClientConnection(asyncio.Protocol):
         if self.eof_pending:
             self.eof_pending = False
             half_close(self.transport)
-        if self._exchange is not None:
+        if self.exchange is not None:
             try:
-                self._exchange.client_drained()
+                self.exchange.client_drained()
             except Exception as bug:
                 self._mistaken(bug)
 
@@ -207,58 +191,70 @@ class ClientConnection(asyncio.Protocol):
     def expired(self, now_ns: int) -> None:
         process = self._worker.process
         self.deadline_ns = NEVER
-        if self._state == HEAD and self._buffer:
+        if self.state == HEAD and self._buffer:
             process.limit_reached("head_timeout")
             self._refuse(faults.HEAD_TIMEOUT, len(self._buffer))
-        elif self._state in _BODY and self._exchange is not None:
+        elif self.state in _BODY and self.exchange is not None:
             process.limit_reached("body_timeout")
-            self._exchange.fail(faults.BODY_TIMEOUT)
-        elif self._state == HEAD:
+            self.exchange.fail(faults.BODY_TIMEOUT)
+        elif self.state == HEAD:
             if not self._worker.draining:
                 process.limit_reached("idle_timeout")
             self._close()
-        elif self._state == LINGER:
+        elif self.state == LINGER:
             self.abort()
-        elif self._exchange is not None and self.ended_ns:
+        elif self.exchange is not None and self.ended_ns:
             self.deadline_ns = now_ns + HALF_CLOSED_NS
-            self._exchange.look_after_client(now_ns)
+            self.exchange.look_after_client(now_ns)
 
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
 
     def taken_bytes(self) -> int:
-        return (self._exchange.bytes_out if self._exchange is not None else 0) - self.unsent_bytes()
+        return (self.exchange.bytes_out if self.exchange is not None else 0) - self.unsent_bytes()
 
     def write_stalled(self) -> None:
-        if self._exchange is not None:
-            self._exchange.fail(faults.SLOW_READER)
+        if self.exchange is not None:
+            self.exchange.fail(faults.SLOW_READER)
         else:
             self.abort()
 
     def leave_soon(self, deadline_ns: int) -> None:
         """The front door goes down, or this door does: between requests, wait no longer than this."""
-        if self._state == HEAD and not self._buffer:
+        if self.state == HEAD and not self._buffer:
             self.deadline_ns = min(self.deadline_ns, deadline_ns)
 
     def cut_off(self) -> None:
-        if self._exchange is not None:
-            self._exchange.fail(faults.DRAINED)
-        if self._state != CLOSED:
+        if self.exchange is not None:
+            self.exchange.fail(faults.DRAINED)
+        if self.state != CLOSED:
             self._close()
 
     # requests
+
+    def head_read(self, head: RequestHead | None, data: bytes) -> None:
+        """The beginning of a request that is not the lane's, with what it read of it already."""
+        self._buffer = data
+        self._read_requests(head)
+
+    def begin(self, route: Route, head: RequestHead) -> None:
+        """A plain request for which the lane found no idle connection."""
+        self.state = BUSY
+        self.deadline_ns = NEVER
+        self.exchange = Exchange(self._worker, self._door, self, route, head, self._begun_ns)
+        self.exchange.begin(b"", whole=True)
 
     def _read_requests(self, head: RequestHead | None = None) -> None:
         """All requests the buffer holds whole, as far as each one's answer is there before the next; `head`: what was
         read of it already."""
         worker = self._worker
         self._reading = True
-        while self._state == HEAD and self._buffer:
+        while self.state == HEAD and self._buffer:
             buffer = self._buffer
             try:
                 head = head or worker.request_parser.parse(buffer)
             except HttpFault as fault:
-                self._refuse_head(fault, len(buffer))
+                self.refuse_head(fault, len(buffer))
                 break
             if head is None:
                 self._head_begun(buffer)
@@ -266,9 +262,9 @@ class ClientConnection(asyncio.Protocol):
             self._request(head, buffer)
             head = None
             if self.ended_ns:
-                self._ended_with(self._exchange)
+                self._ended_with(self.exchange)
         self._reading = False
-        if self.ended_ns and self._state == HEAD:
+        if self.ended_ns and self.state == HEAD:
             self._close()
         if self._full and len(self._buffer) <= worker.buffer_bytes:
             self._full = False
@@ -282,13 +278,13 @@ class ClientConnection(asyncio.Protocol):
             return
         if isinstance(buffer, bytes):
             self._buffer = bytearray(buffer)
-        self.deadline_ns = max(self._begun_ns, self._free_ns) + self._worker.head_ns
+        self.deadline_ns = max(self._begun_ns, self.free_ns) + self._worker.head_ns
 
     def _ended_with(self, exchange: Exchange | None) -> None:
         """This request was pipelined by a client that sends no more: it must be whole, and is the next to wait."""
         if exchange is None:
             return
-        if self._state == BUSY:
+        if self.state == BUSY:
             self.deadline_ns = self._worker.monotonic_ns() + HALF_CLOSED_NS
         else:
             exchange.client_gone()
@@ -298,10 +294,10 @@ class ClientConnection(asyncio.Protocol):
         route = door.router.route(head.host) or door.unmatched
         if self.counted is None:
             self.count_for(route)
-        exchange = self._exchange = Exchange(self._worker, door, self, route, head, self._begun_ns)
+        exchange = self.exchange = Exchange(self._worker, door, self, route, head, self._begun_ns)
         rest = buffer[head.size :] if len(buffer) != head.size else b""
         if head.content_length <= 0 and not head.chunked:
-            self._state = BUSY
+            self.state = BUSY
             self._buffer = rest
             self.deadline_ns = NEVER
             exchange.begin(b"", whole=True)
@@ -315,7 +311,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.bytes_in += len(rest)
             exchange.fail(fault_of_status(fault.status), reason=fault.reason)
             return
-        exchange.begin(part, whole=self._state == BUSY)
+        exchange.begin(part, whole=self.state == BUSY)
         self._check_body_size(exchange)
 
     def count_for(self, route: Route) -> None:
@@ -330,14 +326,14 @@ class ClientConnection(asyncio.Protocol):
         self._body_from_ns = worker.now_ns
         self.deadline_ns = worker.now_ns + worker.body_ns
         if head.chunked:
-            self._state = CHUNKED
+            self.state = CHUNKED
             self._body = ChunkedBody(worker.head_limits, owned=OWNED)
         else:
-            self._state = COUNTED
+            self.state = COUNTED
             self._left = head.content_length
 
     def _body_arrived(self, data: bytes) -> None:
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange is None:
             self._throw_away(len(data))
             return
@@ -348,9 +344,9 @@ class ClientConnection(asyncio.Protocol):
             exchange.bytes_in += len(data)
             exchange.fail(fault_of_status(fault.status), reason=fault.reason)
             return
-        if not self._held and self._state != BUSY:
+        if not self._held and self.state != BUSY:
             self._be_patient()
-        exchange.body_arrived_from_client(part, whole=self._state == BUSY)
+        exchange.body_arrived_from_client(part, whole=self.state == BUSY)
         self._check_body_size(exchange)
 
     def _be_patient(self) -> None:
@@ -361,7 +357,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> bytes:
         """The part of these bytes that is the body's; when it ends here the rest waits and the state is BUSY."""
-        if self._state == COUNTED:
+        if self.state == COUNTED:
             taken = min(self._left, len(data))
             self._left -= taken
             whole = not self._left
@@ -371,7 +367,7 @@ class ClientConnection(asyncio.Protocol):
             whole = self._body.complete
         self._taken += taken
         if whole:
-            self._state = BUSY
+            self.state = BUSY
             self.deadline_ns = NEVER
         if taken == len(data):
             return data
@@ -381,7 +377,7 @@ class ClientConnection(asyncio.Protocol):
     def _check_body_size(self, exchange: Exchange) -> None:
         """A chunked body says only as it comes how long it is."""
         limit, body = self._worker.body_bytes, self._body
-        if body is not None and limit is not None and self._exchange is exchange and body.content > limit:
+        if body is not None and limit is not None and self.exchange is exchange and body.content > limit:
             exchange.body_too_large(limit)
 
     def _pipelined(self, data: bytes) -> None:
@@ -395,7 +391,7 @@ class ClientConnection(asyncio.Protocol):
             self._full = True
             self._steer()
 
-    def _refuse_head(self, fault: HttpFault, size: int) -> None:
+    def refuse_head(self, fault: HttpFault, size: int) -> None:
         self._worker.beyond(fault)
         self._refuse(fault_of_status(fault.status), size, fault.reason)
 
@@ -404,10 +400,10 @@ class ClientConnection(asyncio.Protocol):
         door = self._door
         self._buffer = b""
         self._unread = fault is not faults.CONNECTION_LIMIT  # no time to wait for one too many
-        self._state = BUSY
+        self.state = BUSY
         nobody = RequestHead(b"", b"", 1, b"", b"", None, -1, False, False, False, None, False, size, False)
-        self._exchange = Exchange(self._worker, door, self, door.unmatched, nobody, self._begun_ns)
-        self._exchange.fail(fault, reason=reason)
+        self.exchange = Exchange(self._worker, door, self, door.unmatched, nobody, self._begun_ns)
+        self.exchange.fail(fault, reason=reason)
 
     # the exchange's verbs
 
@@ -421,7 +417,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._held = held
         worker = self._worker
-        if self._state in _BODY:
+        if self.state in _BODY:
             # the client is not to blame for the wait: its time begins anew
             self._taken, self._body_from_ns = 0, worker.monotonic_ns()
             self.deadline_ns = NEVER if held else self._body_from_ns + worker.body_ns
@@ -430,12 +426,12 @@ class ClientConnection(asyncio.Protocol):
     @property
     def large_left(self) -> bool:
         """Whether so much of a counted body is to come that it is worth splicing."""
-        return self._state == COUNTED and self._left > SPLICE_BYTES_MIN
+        return self.state == COUNTED and self._left > SPLICE_BYTES_MIN
 
     def lend_body(self) -> int:
         """Read no more: so many bytes of a counted body are still to come."""
-        assert self._state == COUNTED
-        self._state = SPLICED
+        assert self.state == COUNTED
+        self.state = SPLICED
         self._lent = True
         self._steer()
         return self._left
@@ -449,13 +445,13 @@ class ClientConnection(asyncio.Protocol):
     def take_body_back(self, left: int) -> None:
         """Read on: `left` bytes of the body that go nowhere any more, then what comes after it."""
         self._lent = False
-        if not left and self._state == SPLICED:
-            self._state = BUSY
+        if not left and self.state == SPLICED:
+            self.state = BUSY
             self.deadline_ns = NEVER
         self._steer()
 
     def start_tunnel(self) -> bytes:
-        self._state = TUNNEL
+        self.state = TUNNEL
         early, self._buffer = bytes(self._buffer), b""
         if self._full:
             self._full = False
@@ -469,22 +465,22 @@ class ClientConnection(asyncio.Protocol):
             half_close(self.transport)
 
     def abort(self) -> None:
-        self._state = CLOSED
+        self.state = CLOSED
         self.deadline_ns = NEVER
         reset(self.transport)
 
     def exchange_over(self, now_ns: int, *, keep: bool) -> None:
-        self._exchange = None
+        self.exchange = None
         self._body = None
-        state = self._state
+        state = self.state
         if state == CLOSED:
             return
         if self._held:
             self._held = False
             self._steer()
         if keep and state == BUSY:
-            self._state = HEAD
-            self._free_ns = now_ns
+            self.state = HEAD
+            self.free_ns = now_ns
             worker = self._worker
             self.deadline_ns = now_ns + (DRAIN_GRACE_NS if worker.draining else worker.idle_ns)
             if (self._buffer or self.ended_ns) and not self._reading:
@@ -508,17 +504,17 @@ class ClientConnection(asyncio.Protocol):
     def _mistaken(self, bug: Exception) -> None:
         """A bug of ours: this request ends, and this connection; nobody else notices."""
         self._worker.mistake(bug)
-        exchange = self._exchange
+        exchange = self.exchange
         try:
             if exchange is not None:
                 exchange.fail(faults.MISTAKE, f"{type(bug).__name__}: {bug}")
         except Exception as another:
             self._worker.mistake(another)
-        if self._state not in (LINGER, CLOSED) and not (self._exchange is not None and self.blocked):
+        if self.state not in (LINGER, CLOSED) and not (self.exchange is not None and self.blocked):
             self.abort()
 
     def _linger(self, now_ns: int) -> None:
-        self._state = LINGER
+        self.state = LINGER
         self.deadline_ns = now_ns + LINGER_NS
         if self._full:
             self._full = False
@@ -529,7 +525,7 @@ class ClientConnection(asyncio.Protocol):
         self.half_close()
 
     def _close(self) -> None:
-        self._state = CLOSED
+        self.state = CLOSED
         self.deadline_ns = NEVER
         self.transport.close()
 

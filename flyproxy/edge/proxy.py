@@ -24,7 +24,6 @@ from flyproxy.edge.dechunk import Dechunker
 from flyproxy.edge.faults import CLIENT_CLOSED_REQUEST, Fault
 from flyproxy.edge.forwarding import (
     IDEMPOTENT,
-    OURS,
     interim_head,
     is_event_stream,
     own_response,
@@ -151,29 +150,6 @@ class Exchange(Account):
         """`limits.body_bytes` is exceeded, announced or in fact."""
         self._worker.process.limit_reached("body_bytes")
         self.fail(faults.BODY_TOO_LARGE, reason=f"At most {limit} bytes are taken.")
-
-    def ask(self) -> None:
-        """As `begin`, for a head that is `plain` and all there is: most requests find an idle connection."""
-        route, worker = self._route, self._worker
-        instance = route.only or choose(route.tiers, (), worker.random)
-        upstream = instance.pool.lease() if instance is not None else None
-        if instance is None or upstream is None or upstream.transport.is_closing():
-            self.begin(b"", whole=True)
-            return
-        self._request_whole = True
-        self._instance, self._upstream, self._instance_id = instance, upstream, instance.id
-        recorder = instance.recorder
-        recorder.in_flight += 1
-        if not recorder.dirty:
-            recorder.mark()
-        upstream.begin(self)
-        data = request_head(
-            self._head, self._client.suffix, self._request_id, self._started_us, worker.ids.trace_lines()
-        )
-        self.bytes_sent = len(data)
-        self._sent_ns = now_ns = self._started_ns  # it was just now
-        upstream.deadline_ns = now_ns + worker.response_ns
-        upstream.transport.write(data)
 
     def take_over(self, instance: Instance, upstream: UpstreamConnection, request_id: bytes, bytes_sent: int) -> None:
         """Go on with a plain request that a lane has sent, under its id."""
@@ -336,37 +312,6 @@ class Exchange(Account):
     def answer(self, data: bytes) -> bool:
         """A lane reads some answers by itself; here they are read by the connection."""
         return False
-
-    def answered_whole(self, head: ResponseHead, data: bytes) -> None:
-        """The answer came in one piece, head and body: as most do."""
-        client, request, worker, upstream, instance = (
-            self._client, self._head, self._worker, self._upstream, self._instance
-        )  # fmt: skip
-        assert upstream is not None
-        assert instance is not None
-        if not request.plain or worker.draining or self._door.closing:
-            self.answered(head, data[head.size :], over=True)
-            return
-        self._keep = self._answer_begun = True
-        self._status = status = head.status
-        out = b"".join((head.start, OURS, self._request_id, b"\r\n", head.framing, b"\r\n", data[head.size :]))
-        self.bytes_out = size = len(out)
-        client.transport.write(out)
-        now_ns = worker.monotonic_ns()
-        if client.blocked or client.ended_ns:
-            self._answer_over()
-            return
-        self._over = True
-        self._instance = self._upstream = None
-        self._duration_ns, self._instance_ns = now_ns - self._started_ns, now_ns - self._sent_ns
-        self._route.edge.exchanged(
-            instance.recorder, status, self._duration_ns, self._instance_ns, self.bytes_in, size, self.bytes_sent,
-            upstream.received,
-        )  # fmt: skip
-        upstream.let_go(now_ns, request_whole=True)
-        if worker.log.enabled and self._route.access_log:
-            worker.log.add(self._entry(None))
-        client.exchange_over(now_ns, keep=True)
 
     def body_arrived(self, body: bytes, *, over: bool) -> None:
         if self._dechunker is not None:

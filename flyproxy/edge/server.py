@@ -10,12 +10,15 @@ import importlib
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 from flyproxy.clock import Clock
 from flyproxy.config import resolved
+from flyproxy.edge.client import Asker, ClientConnection
 from flyproxy.edge.generation import Generation, announce, check
+from flyproxy.edge.lane import Lane
 from flyproxy.edge.listener import Door
+from flyproxy.edge.route import Doorway
 from flyproxy.edge.worker import DRAIN_GRACE_NS, NEVER, Worker
 from flyproxy.errors import NotReadyError
 from flyproxy.http1.parser import TYPED
@@ -162,8 +165,8 @@ def _descriptors_left() -> bool:
     return True
 
 
-def lanes(worker: Worker) -> "Callable[[Any, Any], Any] | None":
-    """Makes what takes the usual requests without the interpreter, where it was built and typed readers are used."""
+def lanes(worker: Worker) -> Callable[[Doorway, ClientConnection], Asker]:
+    """Makes what takes a connection's usual requests: the typed kind, where it was built and typed readers are used."""
     if TYPED is None:
-        return None
-    return importlib.import_module("flyproxy.edge.lane").Lanes(worker).lane  # type: ignore[no-any-return]
+        return partial(Lane, worker)
+    return importlib.import_module("flyproxy.edge.typed_lane").Lanes(worker).lane  # type: ignore[no-any-return]

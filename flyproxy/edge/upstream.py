@@ -45,10 +45,6 @@ class UpstreamUser(Protocol):
         """The first bytes of the answer: whether that is all that is to be done with them."""
         ...
 
-    def answered_whole(self, head: ResponseHead, data: bytes) -> None:
-        """The final head and all of its body, in one piece."""
-        ...
-
     def answered(self, head: ResponseHead, body: bytes, *, over: bool) -> None:
         """The final head, with the part of the body that came with it."""
         ...
@@ -76,23 +72,23 @@ class UpstreamConnection(asyncio.Protocol):
     """Serves one request at a time."""
 
     __slots__ = (
-        "_before",
         "_body",
         "_buffer",
         "_dialled_ns",
-        "_interims",
         "_left",
         "_pool",
         "_recorder",
-        "_state",
         "_worker",
+        "before",
         "blocked",
         "deadline_ns",
         "eof_pending",
+        "interims",
         "received",
         "reusable",
         "reused",
         "splices",
+        "state",
         "transport",
         "user",
     )
@@ -115,28 +111,28 @@ class UpstreamConnection(asyncio.Protocol):
         """Of either direction, under way; they end before the connection does."""
         # of one request
         self.user: UpstreamUser | None = None
-        self._state = IDLE
-        self._before: ResponseHead | None = None
+        self.state = IDLE
+        self.before: ResponseHead | None = None
         """The head of the last answer that came in one piece, to be compared with the next."""
         self._buffer: bytes | bytearray = b""
         self._body: ChunkedBody | None = None
         self._left = 0
-        self._interims = 0
+        self.interims = 0
         self.received = 0
         """Bytes of the current answer so far, heads included."""
         self.reusable = False
 
     def __repr__(self) -> str:
-        return f"<UpstreamConnection {_NAMES[self._state]}{', reused' if self.reused else ''}>"
+        return f"<UpstreamConnection {_NAMES[self.state]}{', reused' if self.reused else ''}>"
 
     # the exchange's verbs
 
     def begin(self, user: UpstreamUser) -> None:
         """Serve this request from now on."""
         self.user = user
-        self._state = HEAD
+        self.state = HEAD
         self.received = 0
-        self._interims = 0
+        self.interims = 0
         self.reusable = False
 
     def unsent_bytes(self) -> int:
@@ -152,7 +148,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not (self.reusable and request_whole) or self.blocked or self._worker.draining:
             self.close()
             return
-        self._state = IDLE
+        self.state = IDLE
         self._body = None
         self.reused = True
         surplus = self._pool.release(self, now_ns)
@@ -166,7 +162,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.splices:
             self._stop_splices()
         self.user = None
-        self._state = DEAD
+        self.state = DEAD
         self.deadline_ns = NEVER
         self.transport.close()
 
@@ -175,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.splices:
             self._stop_splices()
         self.user = None
-        self._state = DEAD
+        self.state = DEAD
         self.deadline_ns = NEVER
         reset(self.transport)
 
@@ -199,18 +195,18 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def large_left(self) -> bool:
         """Whether so much of a counted answer is to come that it is worth splicing."""
-        return self._left > SPLICE_BYTES_MIN and self._state == COUNTED
+        return self._left > SPLICE_BYTES_MIN and self.state == COUNTED
 
     def lend_answer(self) -> int:
         """Read no more: so many bytes of a counted answer are still to come."""
-        assert self._state == COUNTED
-        self._state = SPLICED
+        assert self.state == COUNTED
+        self.state = SPLICED
         self.transport.pause_reading()
         return self._left
 
     def take_answer_back(self) -> None:
         """All of it was read: read on."""
-        self._state, self._left = COUNTED, 0
+        self.state, self._left = COUNTED, 0
         self.hold(held=False)
 
     def answer_broken(self, why: str) -> None:
@@ -234,20 +230,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            if self._state != HEAD or self._buffer or self.user is None:
+            if self.state != HEAD or self._buffer or self.user is None:
                 self._arrived(data)
                 return
             user = self.user
-            if user.answer(data):
-                return
-            self.received += len(data)
-            head = self._worker.response_parser.parse(data, user.method, self._before)
-            if head is not None and head.extent == len(data):
-                self._before = head
-                self.reusable = head.keep_alive
-                user.answered_whole(head, data)
-            else:
-                self._head_read(user, head, data)
+            if not user.answer(data):
+                self.received += len(data)
+                self.head_read(user, self._worker.response_parser.parse(data, user.method), data)
         except HttpFault as fault:
             self._worker.beyond(fault)
             self._fail(faults.BAD_RESPONSE, fault.reason)
@@ -260,7 +249,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._unasked(len(data))
             return
         self.received += len(data)
-        state = self._state
+        state = self.state
         if state == HEAD:
             self._head_arrived(user, data)
         elif state == COUNTED:
@@ -291,10 +280,10 @@ class UpstreamConnection(asyncio.Protocol):
         user = self.user
         if user is None:
             self._pool.remove(self)
-        elif self._state == TUNNEL:
+        elif self.state == TUNNEL:
             user.tunnel_instance_ended()
             return True
-        elif self._state == UNTIL_CLOSE:
+        elif self.state == UNTIL_CLOSE:
             user.body_arrived(b"", over=True)
         else:
             self._broken_off("the instance closed the connection")
@@ -308,13 +297,13 @@ class UpstreamConnection(asyncio.Protocol):
         worker.stalled.pop(self, None)
         if self.splices:
             self._stop_splices()
-        if exc is not None and self._state == HEAD and self.user is not None and (data := last_bytes(self.transport)):
+        if exc is not None and self.state == HEAD and self.user is not None and (data := last_bytes(self.transport)):
             self.data_received(data)  # it answered before it had the whole request, and then reset the rest
         self._pool.remove(self)
         self._recorder.hung_up()
         if self.user is not None:
             self._broken_off("the instance reset the connection" if exc else "the connection was closed")
-        self._state = DEAD
+        self.state = DEAD
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -333,11 +322,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def expired(self, now_ns: int) -> None:
         self.deadline_ns = NEVER
-        if self._state == TUNNEL and self.user is not None:
+        if self.state == TUNNEL and self.user is not None:
             self.user.tunnel_forgotten()
             return
         self._worker.process.limit_reached("response_timeout")
-        if self._state == HEAD:
+        if self.state == HEAD:
             self._fail(faults.RESPONSE_TIMEOUT, "no answer within timeouts.response")
         else:
             self._fail(faults.RESPONSE_STALLED, "nothing came for timeouts.response")
@@ -353,17 +342,17 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer += data
             buffer = self._buffer
         try:
-            self._head_read(user, self._worker.response_parser.parse(buffer, user.method), buffer)
+            self.head_read(user, self._worker.response_parser.parse(buffer, user.method), buffer)
         except HttpFault as fault:
             self._worker.beyond(fault)
             self._fail(faults.BAD_RESPONSE, fault.reason)
 
-    def _head_read(self, user: UpstreamUser, head: ResponseHead | None, buffer: bytes | bytearray) -> None:
+    def head_read(self, user: UpstreamUser, head: ResponseHead | None, buffer: bytes | bytearray) -> None:
         """Go on with the head that was read from the beginning of `buffer`, if it is the final one."""
         while head is not None and head.status < 200 and head.status != 101:
             buffer = buffer[head.size :]
-            self._interims += 1
-            if self._interims > INTERIM_MAX:
+            self.interims += 1
+            if self.interims > INTERIM_MAX:
                 self._worker.process.limit_reached("interim_answers")
                 self._fail(faults.BAD_RESPONSE, f"more than {INTERIM_MAX} answers before the answer")
                 return
@@ -382,21 +371,21 @@ class UpstreamConnection(asyncio.Protocol):
         self.reusable = head.keep_alive
         over = False
         if head.upgrade is not None:
-            self._state = TUNNEL
+            self.state = TUNNEL
         elif not head.has_body:
             over = True
         elif head.content_length >= 0:
-            self._state = COUNTED
+            self.state = COUNTED
             self._left = head.content_length - len(rest)
             over = self._left <= 0
         elif head.chunked:
-            self._state = CHUNKED
+            self.state = CHUNKED
             self._body = ChunkedBody(self._worker.head_limits, fault_status=502)
             surplus = len(rest) - self._body.feed(rest)
             over = self._body.complete
             self._left = -surplus
         else:
-            self._state = UNTIL_CLOSE
+            self.state = UNTIL_CLOSE
         if over and (rest if not head.has_body else self._left < 0):
             self._fail(faults.BAD_RESPONSE, "bytes after the end of the answer")
             return
@@ -429,13 +418,13 @@ class UpstreamConnection(asyncio.Protocol):
     def _unasked(self, size: int) -> None:
         """A byte on an idle connection: whatever it means, nobody will ever read it as an answer."""
         self._recorder.transferred(0, size)
-        if self._state == IDLE:
+        if self.state == IDLE:
             self._pool.remove(self)
             self.close()
 
     def _broken_off(self, why: str) -> None:
-        nothing = self._state == HEAD and not self.received
-        self._fail(faults.RESET if self._state == HEAD and nothing else faults.ABORTED, why)
+        nothing = self.state == HEAD and not self.received
+        self._fail(faults.RESET if self.state == HEAD and nothing else faults.ABORTED, why)
 
     def _fail(self, fault: Fault, why: str) -> None:
         user = self.user

@@ -110,8 +110,8 @@ class Worker:
         """As of the last tick."""
         self.unix_offset_us = 0
         """Unix time minus the monotonic clock, microseconds."""
-        self.lane: Callable[[Any, Any], Any] | None = None
-        """Makes what takes a connection's usual requests (edge/lane.pyx), where it was built."""
+        self.lane: Callable[[Any, Any], Any]
+        """Makes what takes a connection's usual requests: of a doorway and a client's connection, an Asker."""
         self.on_tick: Callable[[int], None] = lambda now_ns: None
         self._timer: asyncio.TimerHandle | None = None
         self.settle(edge)

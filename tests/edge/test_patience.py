@@ -35,7 +35,7 @@ async def test_a_reader_slower_than_its_stream_is_not_stalled_while_it_reads(hou
     await house.settle(lambda: worker.stalled)
     worker._timer.cancel()  # nobody else looks
     (connection,) = worker.stalled
-    await house.settle(lambda: connection._exchange.bytes_out > 20 * MIB)
+    await house.settle(lambda: connection.exchange.bytes_out > 20 * MIB)
     worker._look_at_stalled(worker.monotonic_ns())
     unsent = connection.unsent_bytes()
     client.writer.transport.resume_reading()

@@ -1,13 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The usual request, typed: a plain head on an idle connection, answered in one piece, without the interpreter.
+"""The lane of lane.py once more, typed: its story without the interpreter, in the same words where they are the same.
 
-A lane belongs to a client's connection and stands where an Exchange would stand. It knows one story: the head is
-ordinary (http1/typed), its host leads to an app, an instance has an idle connection, the answer comes whole. At
-anything else it is not taken (`ask` and `answer` say no, and the same bytes go the usual way), or, once the request is
-sent, it makes the Exchange it stands for, which goes on from there: whoever calls one of an Exchange's verbs on it gets
-the Exchange's. So every rule about failures, timeouts and half-closed clients is written once, in proxy.py.
-
-What `ask` and `answer` do is what Exchange.ask and Exchange.answered_whole do; tests/edge runs over both.
+It says no (`ask`, `answer`) where lane.py hands on, and the bytes go the usual way from their beginning.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -89,7 +83,7 @@ cdef class Lanes:
 
 
 cdef class Lane:
-    """One client connection's usual requests, one after the other."""
+    """As lane.Lane."""
 
     # of the connection
     cdef Lanes lanes
@@ -217,8 +211,8 @@ cdef class Lane:
         self.instance, self.upstream = instance, upstream
         self.bytes_sent = PyBytes_GET_SIZE(out)
         client = self.client
-        client._state, client.deadline_ns, client._exchange = _BUSY, _NEVER, self
-        upstream.user, upstream._state, upstream._interims, upstream.received = self, _ANSWER_HEAD, 0, 0
+        client.state, client.deadline_ns, client.exchange = _BUSY, _NEVER, self
+        upstream.user, upstream.state, upstream.interims, upstream.received = self, _ANSWER_HEAD, 0, 0
         upstream.deadline_ns = begun + <long long>worker.response_ns
         upstream.transport.write(out)
 
@@ -277,14 +271,14 @@ cdef class Lane:
         idle = <dict>pool.idle
         self.data = self.instance = self.upstream = None
         if span.keep_alive and not upstream.blocked and not pool.closed and len(idle) < pool.idle_max:
-            upstream.user, upstream._state, upstream.deadline_ns, upstream.reused = None, _IDLE, _NEVER, True
+            upstream.user, upstream.state, upstream.deadline_ns, upstream.reused = None, _IDLE, _NEVER, True
             idle[upstream] = now_ns
         else:
             upstream.let_go(now_ns, request_whole=True)
-        if client._buffer or client._held or client._state != _BUSY:
+        if client._buffer or client._held or client.state != _BUSY:
             client.exchange_over(now_ns, keep=True)
         else:
-            client._exchange, client._state, client._free_ns = None, _CLIENT_HEAD, now_ns
+            client.exchange, client.state, client.free_ns = None, _CLIENT_HEAD, now_ns
             client.deadline_ns = now_ns + <long long>worker.idle_ns
         return True
 
@@ -300,13 +294,13 @@ cdef class Lane:
     cdef object _unfold(self):
         """The Exchange this one stands for."""
         cdef object client = self.client
-        if client._exchange is self:
+        if client.exchange is self:
             head = self.worker.request_parser.parse(self.data)
             exchange = _EXCHANGE(self.worker, self.door, client, self.route, head, self.begun_ns)
             request_id = self.request_id[:ID_SIZE] + self.region
             exchange.take_over(self.instance, self.upstream, request_id, self.bytes_sent)
-            client._exchange = exchange
+            client.exchange = exchange
             if self.upstream.user is self:
                 self.upstream.user = exchange
             self.data = self.instance = self.upstream = None
-        return client._exchange
+        return client.exchange
