@@ -2,9 +2,7 @@
 
     python -m bench.readme_numbers            # README.md from bench/results/edge.json (and mixed.json, if it is there)
 
-`make bench-edge` writes the JSON; a test holds README to what this script makes of it. mixed.json is read as edge.json
-is: {"commit", "when", "settings", "machine", "versions",
-"workloads": {name: {"title", "unit", "columns", "compared"}}}.
+`make bench-edge` and `make bench-mixed` write the JSON; a test holds README to what this script makes of it.
 """
 
 import json
@@ -27,9 +25,29 @@ Json = Mapping[str, Any]
 
 def section(results: Iterable[Json]) -> str:
     """The text between the markers."""
-    return "\n".join(
-        part for one in results for part in (about(one), "", *tables(one), "", *targets(one), "", *remembered(one))
-    ).rstrip("\n")
+    return "\n\n".join(edge(one) if "workloads" in one else mixed(one) for one in results)
+
+
+def edge(found: Json) -> str:
+    """Of edge.json."""
+    return "\n".join([about(found), "", *tables(found), "", *targets(found), "", *remembered(found)]).rstrip("\n")
+
+
+def mixed(found: Json) -> str:
+    """Of mixed.json: the quantiles at the same rate, and what they were to be."""
+    rates = ", ".join(f"{name} {rate:,.0f}/s" for name, rate in found["rates"].items())
+    lines = [
+        f"Under mixed load ({rates}). {about(found)}",
+        "",
+        "| latency, to HAProxy | at most | found | |",
+        "|---" * 4 + "|",
+    ]
+    for one in found["compared"]:
+        at_most, median = one["at_most"], one["found"]["median"]
+        verdict = "" if at_most is None else "met" if median <= at_most else "not met"
+        bound = "" if at_most is None else f"{at_most:g}"
+        lines.append(f"| {one['quantile']} | {bound} | {ratio(one['found'])} | {verdict} |")
+    return "\n".join(lines)
 
 
 def about(found: Json) -> str:
@@ -40,7 +58,7 @@ def about(found: Json) -> str:
     return (
         f"Commit {found['commit']}, {found['when'][:10]}, {kind} with {machine['cpus']} CPUs ({machine['cpu']}); "
         f"{peers}; {settings['rounds']} paired rounds of {settings['seconds']} s, medians, in brackets where the "
-        f"median of the ratios lies{'; idle CPUs polled' if settings['awake'] else ''}."
+        f"median of the ratios lies{'; idle CPUs polled' if settings.get('awake') else ''}."
     )
 
 

@@ -7,6 +7,7 @@ that Debian's and the programs' own defaults hold, but where they would make a p
 uploads on as they come, Caddy keeps more than 32 idle connections, nobody's connection limit is in the way.
 """
 
+import functools
 import json
 import os
 import resource
@@ -368,12 +369,11 @@ class Flyproxy(Peer):
         return Flyproxy(pure=self.pure, loop=self._loop, watch=what)
 
     def missing(self, scene: Scene) -> str | None:
-        if not self.pure and parser_in_use(pure=False) == parser_in_use(pure=True):
-            return "the typed extension is not built"
-        return None
+        words = path_in_use(self.pure)
+        return words if words.startswith("pure") and not self.pure else None
 
     def version(self) -> str:
-        return f"{parser_in_use(self.pure)} on {self._loop}"
+        return f"{path_in_use(self.pure).partition(':')[0]}, {self._loop}"
 
     def command(self, scene: Scene, place: Place) -> list[str]:
         settings = WorkerSettings(
@@ -424,10 +424,11 @@ def switched(pure: bool) -> dict[str, str]:
     return {PURE_SWITCH: "1"} if pure else {}
 
 
-def parser_in_use(pure: bool) -> str:
-    """The parser flyproxy takes, by the name of its class."""
+@functools.cache
+def path_in_use(pure: bool) -> str:
+    """What flyproxy says of the path it takes: typed, or pure and why."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.edge.worker", "--parser"],
+        [sys.executable, "-m", "bench.edge.worker", "--path"],
         env={**os.environ, **switched(pure)}, cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout.strip()

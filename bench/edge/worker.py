@@ -1,7 +1,7 @@
-"""One edge worker by itself, for the benchmark: python -m bench.edge.worker SETTINGS.json, or --parser.
+"""One edge worker by itself, for the benchmark: python -m bench.edge.worker SETTINGS.json, or --path.
 
 What flyproxy/runtime/edge_worker.py runs, without a supervisor: the edge, the real recorder on a real segment of shared
-memory, garbage collection frozen as there. `--parser` prints which parser it takes and leaves.
+memory, garbage collection frozen as there. `--path` prints which path it takes, pure or typed, and leaves.
 """
 
 import asyncio
@@ -19,11 +19,10 @@ from bench.edge.load import host_name
 from bench.edge.peers import WorkerSettings, connections_max
 from bench.edge.remembered import WATCHED, FoldingRecorder, Remembered
 from bench.edge.uncounted import UncountedRecorder
+from flyproxy import extension
 from flyproxy.clock import SystemClock
 from flyproxy.config import resolved
 from flyproxy.edge.server import EdgeServer
-from flyproxy.http1.limits import HeadLimits
-from flyproxy.http1.parser import request_parser
 from flyproxy.instrument.cells import CELLS_MAX, Segment
 from flyproxy.instrument.recorder import Recorder
 from flyproxy.runtime.edge_worker import GC_THRESHOLD_ALLOCATIONS, STANDARD_OUTPUT
@@ -90,8 +89,8 @@ async def serve(settings: WorkerSettings, segment: Segment) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--parser"]:
-        print(type(request_parser(HeadLimits(), frozenset())).__name__)
+    if sys.argv[1:] == ["--path"]:
+        print(extension.words())
         return
     settings = WorkerSettings(**json.loads(Path(sys.argv[1]).read_text()))
     name = SHARED_MEMORY / f"flyproxy-bench-{os.getpid()}.cells"

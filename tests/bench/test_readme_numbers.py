@@ -59,6 +59,23 @@ def test_the_section_has_each_workload_with_its_ratios_and_where_it_comes_from()
     assert "In W1 flyproxy (pure) knew 90% of the request lines before." in text
 
 
+def test_mixed_load_has_its_quantiles() -> None:
+    found = {"median": 1.25, "low": 1.2, "high": 1.31, "confidence": 0.98}
+    mixed = {
+        **{key: FOUND[key] for key in ("commit", "when", "machine", "versions")},
+        "settings": {"rounds": 7, "seconds": 15},
+        "rates": {"haproxy": 9000.0, "flyproxy": 9000.0},
+        "compared": [
+            {"quantile": "p50", "rounds": [1.25], "found": found, "at_most": None},
+            {"quantile": "p99", "rounds": [1.25], "found": found, "at_most": 1.3},
+        ],
+    }
+    text = section([FOUND, mixed])
+    assert "\n\nUnder mixed load (haproxy 9,000/s, flyproxy 9,000/s). Commit" in text
+    assert "| p50 |  | **1.25** [1.20 1.31] |  |" in text
+    assert "| p99 | 1.3 | **1.25** [1.20 1.31] | met |" in text
+
+
 def test_only_what_is_between_the_markers_is_rewritten() -> None:
     readme = f"before\n{BEGIN}\nold\n{END}\nbehind\n"
     assert rewritten(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nbehind\n"
