@@ -3,18 +3,21 @@
     python bench/instrument_record.py [--turn 20] [--json FILE]
 
 A turn of the event loop serves several requests and folds once: `--turn` says how many (bench/edge measures it), and
-the cost of a request is what it calls and its share of that fold. Prints nanoseconds per call, the best of several
+the cost of a request is what it calls and its share of that fold. Prints nanoseconds of CPU per call, the best of several
 rounds (the noise of a machine only ever adds).
 """
 
 import argparse
+import importlib
 import json
 import platform
 import tempfile
+import time
 import timeit
 from collections.abc import Callable
 from pathlib import Path
 
+from flyproxy import extension
 from flyproxy.instrument.cells import Segment
 from flyproxy.instrument.recorder import EdgeRecorder, InstanceRecorder, Recorder
 
@@ -50,12 +53,22 @@ def responses(edge: EdgeRecorder, instance: InstanceRecorder) -> None:
     instance.response(STATUS, INSTANCE_NS)
 
 
+def exchanged() -> Callable[..., object]:
+    """As the path in use counts a request."""
+    if extension.is_used():
+        return importlib.import_module("flyproxy.instrument.typed").exchanged  # type: ignore[no-any-return]
+    return EdgeRecorder.exchanged
+
+
+EXCHANGED = exchanged()
+
+
 def request(edge: EdgeRecorder, instance: InstanceRecorder) -> None:
-    """What the edge calls of an ordinary request (proxy.ask, proxy.answered_whole)."""
+    """What the edge calls of an ordinary request (edge/lane.py)."""
     instance.in_flight += 1
     if not instance.dirty:
         instance.mark()
-    edge.exchanged(instance, STATUS, TIME_NS, INSTANCE_NS, IN_BYTES, OUT_BYTES, TO_INSTANCE_BYTES, FROM_INSTANCE_BYTES)
+    EXCHANGED(edge, instance, STATUS, TIME_NS, INSTANCE_NS, IN_BYTES, OUT_BYTES, TO_INSTANCE_BYTES, FROM_INSTANCE_BYTES)
 
 
 def folded(recorder: Recorder, edge: EdgeRecorder, instance: InstanceRecorder) -> None:
@@ -77,9 +90,10 @@ def per_request(recorder: Recorder, edge: EdgeRecorder, instance: InstanceRecord
         empty()
 
     turns = CALLS // turn
-    times = zip(timeit.repeat(counted, number=turns, repeat=ROUNDS), timeit.repeat(idle, number=turns, repeat=ROUNDS),
-                strict=True)  # fmt: skip
-    return [(seconds - spent) / (turns * turn) * 1e9 for seconds, spent in times]
+    taken, spent = (
+        timeit.repeat(work, timer=time.process_time, number=turns, repeat=ROUNDS) for work in (counted, idle)
+    )
+    return [(one - other) / (turns * turn) * 1e9 for one, other in zip(taken, spent, strict=True)]
 
 
 def nothing(edge: EdgeRecorder, instance: InstanceRecorder) -> None:
@@ -87,7 +101,9 @@ def nothing(edge: EdgeRecorder, instance: InstanceRecorder) -> None:
 
 
 def rounds(work: Callable[[], None]) -> list[float]:
-    return [seconds / CALLS * 1e9 for seconds in timeit.repeat(work, number=CALLS, repeat=ROUNDS)]
+    return [
+        seconds / CALLS * 1e9 for seconds in timeit.repeat(work, timer=time.process_time, number=CALLS, repeat=ROUNDS)
+    ]
 
 
 def main() -> None:

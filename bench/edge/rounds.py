@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.edge.peers import Flyproxy, FrontDoor, Running
+from bench.edge.peers import Flyproxy, Running
 from bench.edge.ratios import Interval, interval, paired
 from bench.edge.stage import Sample, Stage
 from bench.edge.targets import TARGETS
@@ -108,7 +108,7 @@ def watch(stage: Stage, workload: Workload, columns: Sequence[Column]) -> dict[s
     """What the parsers remember under this workload, where it wants that known."""
     found: dict[str, Any] = {}
     for column in columns if workload.watched else ():
-        if isinstance(column.peer, Flyproxy) and not isinstance(column.peer, FrontDoor):
+        if isinstance(column.peer, Flyproxy) and column.peer.pure:
             say(f"{workload.name} {column.name}, looked at")
             found[column.name] = stage.watched(column.peer, column.scene, column.ask, "lines")
     say("")

@@ -42,5 +42,4 @@ TARGETS: tuple[Target, ...] = (
     Target("recording", PURE, None, 0.8),
     Target("recording", TYPED, None, 0.3),
     Target("counting", PURE, None, 0.8),
-    Target("counting", TYPED, None, 0.3),
 )
