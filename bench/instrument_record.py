@@ -3,8 +3,8 @@
     python bench/instrument_record.py [--turn 20] [--json FILE]
 
 A turn of the event loop serves several requests and folds once: `--turn` says how many (bench/edge measures it), and
-the cost of a request is what it calls and its share of that fold. Prints nanoseconds of CPU per call, the best of several rounds (noise
-only ever adds).
+the cost of a request is what it calls and its share of that fold. Prints nanoseconds of CPU per call, the best of
+several rounds (noise only ever adds).
 """
 
 import argparse
