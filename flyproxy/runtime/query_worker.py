@@ -28,7 +28,7 @@ from flyproxy.promql.engine import Engine
 from flyproxy.promql.errors import QueryCanceled, QueryTimeout
 from flyproxy.promql.options import Options
 from flyproxy.runtime.child_channel import ChildChannel
-from flyproxy.runtime.entry import enter
+from flyproxy.runtime.entry import enter, give_way
 from flyproxy.runtime.loop_watch import LoopWatch
 from flyproxy.runtime.messages import Message, Start
 from flyproxy.runtime.places import database_path
@@ -44,6 +44,8 @@ HEAD_SHARE = 4
 KEPT_BYTES = 64 * 1024 * 1024
 """How much more than before a worker may hold after a question, beside decoded samples: compiled patterns, and what the
 C library keeps for the next one. Beyond that it gives back what it can."""
+NICE = 10
+"""Traffic, and telemetry, which has the organizations' beats to keep, go before a question."""
 LOOK_EVERY_S = 0.02
 """How often a running query looks whether its asker is still there."""
 
@@ -68,6 +70,7 @@ class QueryWorker:
         self._watch = LoopWatch(own, whole_process=not start.threaded)
         self._watch.start()
         if not start.threaded:
+            give_way(NICE)
             limit_memory(start.resolved.telemetry.query_memory_bytes)
         (sock,) = sockets
         self._server = await asyncio.start_unix_server(self._converse, sock=sock)

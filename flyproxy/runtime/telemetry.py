@@ -30,7 +30,7 @@ from flyproxy.instrument.own_metrics import ProcessRecorder
 from flyproxy.instrument.process_metrics import ProcessMetrics
 from flyproxy.instrument.snapshot import Snapshot
 from flyproxy.runtime.child_channel import ChildChannel
-from flyproxy.runtime.entry import enter, return_large_blocks
+from flyproxy.runtime.entry import enter, give_way, return_large_blocks
 from flyproxy.runtime.front_door_state import FrontDoorState
 from flyproxy.runtime.host_beat import HostBeat, instances_here
 from flyproxy.runtime.known_metadata import known_metadata
@@ -52,6 +52,8 @@ EXPIRE_EVERY_S = 60.0
 STEPS_OF_RETENTION = 10
 """A short retention is looked after so many times in its length."""
 SEAL_EVERY_S = 10.0
+NICE = 5
+"""Behind the edge workers, before the query workers: beats are short and due, questions can wait."""
 API_BACKLOG = 1024
 """Connections the kernel holds until they are accepted: beyond, it leaves a caller to try again after a second."""
 
@@ -71,6 +73,7 @@ class Telemetry:
     async def start(self, start: Start, sockets: list[socket.socket]) -> None:
         if not start.threaded:
             return_large_blocks()
+            give_way(NICE)
         telemetry = start.resolved.telemetry
         run_dir = Path(start.run_dir)
         segment = OwnSegment(str(run_dir / f"{start.name}.cells"), None, "telemetry")

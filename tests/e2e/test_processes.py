@@ -208,3 +208,24 @@ async def test_a_taken_port_is_named(toolbox: dict[str, Any], start_front_door: 
         door = await asyncio.to_thread(lambda: start_front_door(config, wait=False))
         assert await asyncio.to_thread(door.process.wait, 10) == 1
     assert f"cannot listen on {address}" in door.log.read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 0])
+async def test_traffic_goes_first_where_processes_share_a_cpu(
+    toolbox: dict[str, Any], start_front_door: Any, scripted_app: Any, workers: int
+) -> None:
+    door = await asyncio.to_thread(start_front_door, configuration(toolbox, scripted_app.port, workers))
+    ours = os.getpriority(os.PRIO_PROCESS, door.process.pid)
+
+    def behind(kind: str) -> set[int]:
+        """By how much each thread of these processes stands behind."""
+        tasks = [task for pid in door.children(kind) for task in os.listdir(f"/proc/{pid}/task")]
+        return {os.getpriority(os.PRIO_PROCESS, int(task)) - ours for task in tasks}
+
+    found = {kind: behind(kind) for kind in ("edge_worker", "telemetry", "query_worker")}
+    if workers:
+        lowest = 19 - ours
+        assert found == {"edge_worker": {0}, "telemetry": {min(5, lowest)}, "query_worker": {min(10, lowest)}}
+    else:  # threads of one process, all alike: one that held the interpreter and got no CPU would stop them all
+        tasks = os.listdir(f"/proc/{door.process.pid}/task")
+        assert {os.getpriority(os.PRIO_PROCESS, int(task)) for task in tasks} == {ours}
