@@ -114,12 +114,13 @@ class Lane:
             upstream.head_read(self._unfold(), head, data)
             return True
         upstream.before = head
-        out = b"".join((head.start, OURS, self._request_id, b"\r\n", head.framing, b"\r\n", data[head.size :]))
+        end = b"\r\n" if asked.keep_alive else b"Connection: close\r\n\r\n"
+        out = b"".join((head.start, OURS, self._request_id, b"\r\n", head.framing, end, data[head.size :]))
         client.transport.write(out)
         now_ns = worker.monotonic_ns()
         if client.blocked:
             upstream.reusable = head.keep_alive
-            self._unfold().answer_written(head.status, len(out))
+            self._unfold().answer_written(head.status, len(out), keep=asked.keep_alive)
             return True
         instance, route, duration_ns = self._instance, self._route, now_ns - self._begun_ns
         route.edge.exchanged(
@@ -139,7 +140,7 @@ class Lane:
         else:
             upstream.reusable = head.keep_alive
             upstream.let_go(now_ns, request_whole=True)
-        client.exchange_over(now_ns, keep=True)
+        client.exchange_over(now_ns, keep=asked.keep_alive)
         return True
 
     def _entry(self, asked: RequestHead, status: int, bytes_out: int, duration_ns: int) -> Entry:

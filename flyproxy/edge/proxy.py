@@ -157,10 +157,10 @@ class Exchange(Account):
         self._instance, self._upstream, self._instance_id = instance, upstream, instance.id
         self._request_id, self.bytes_sent, self._sent_ns = request_id, bytes_sent, self._started_ns
 
-    def answer_written(self, status: int, size: int) -> None:
+    def answer_written(self, status: int, size: int, *, keep: bool) -> None:
         """The lane has written the whole answer, and the kernel does not take it at once."""
         self._status, self.bytes_out = status, size
-        self._answer_begun = self._keep = True
+        self._answer_begun, self._keep = True, keep
         self._answer_over()
 
     # 2. on: to an instance

@@ -34,6 +34,7 @@ cdef const char *_START = b"\r\nX-Request-Start: t="
 cdef enum:
     START_SIZE = 21
     ID_SIZE = 26
+    CLOSE_SIZE = 19
     DIGITS_MAX = 24
 
 
@@ -133,7 +134,7 @@ cdef class Lane:
         size = PyBytes_GET_SIZE(data)
         if not (<TypedRequestParser>parser).reader.read_request(<const unsigned char *>raw, size, &self.span):
             return False
-        if self.span.size != size or self.span.content_length >= 0 or not self.span.keep_alive:
+        if self.span.size != size or self.span.content_length >= 0:
             return False
         if worker.draining or door.closing:
             return False
@@ -237,7 +238,7 @@ cdef class Lane:
         cdef bytes out = PyBytes_FromStringAndSize(
             NULL,
             span.lines + _lines_size(&span) + _OURS_SIZE + ID_SIZE + PyBytes_GET_SIZE(self.region) + 18 + length + 4
-            + span.content_length,
+            + (0 if self.span.keep_alive else CLOSE_SIZE) + span.content_length,
         )
         cdef char *to = _put_raw(PyBytes_AS_STRING(out), raw, span.lines)
         to += copy_lines(to, raw, &span)
@@ -245,6 +246,8 @@ cdef class Lane:
         to = _put(_put_raw(to, self.request_id, ID_SIZE), self.region)
         to = _put_raw(to, b"\r\nContent-Length: ", 18)
         to = _put_raw(to, raw + span.length, length)
+        if not self.span.keep_alive:
+            to = _put_raw(to, b"\r\nConnection: close", CLOSE_SIZE)
         to = _put_raw(to, b"\r\n\r\n", 4)
         _put_raw(to, raw + span.size, span.content_length)
         upstream.received = size
@@ -253,7 +256,7 @@ cdef class Lane:
         self.write(out)
         cdef long long now_ns = worker.monotonic_ns()
         if client.blocked:
-            self._unfold().answer_written(status, PyBytes_GET_SIZE(out))
+            self._unfold().answer_written(status, PyBytes_GET_SIZE(out), keep=self.span.keep_alive)
             return True
         bytes_in = self.span.size
         bytes_out = PyBytes_GET_SIZE(out)
@@ -275,8 +278,8 @@ cdef class Lane:
             idle[upstream] = now_ns
         else:
             upstream.let_go(now_ns, request_whole=True)
-        if client._buffer or client._held or client.state != _BUSY:
-            client.exchange_over(now_ns, keep=True)
+        if not self.span.keep_alive or client._buffer or client._held or client.state != _BUSY:
+            client.exchange_over(now_ns, keep=self.span.keep_alive)
         else:
             client.exchange, client.state, client.free_ns = None, _CLIENT_HEAD, now_ns
             client.deadline_ns = now_ns + <long long>worker.idle_ns

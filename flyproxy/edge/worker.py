@@ -43,9 +43,10 @@ FILES_RESERVED = 64
 
 
 def _connections_for_files() -> int:
-    """Client connections there are descriptors for, two for each: so that one too many can still be told so."""
+    """Client connections there are descriptors for, three for every two: most wait for their next request and have no
+    instance's connection, and one too many can still be told so."""
     files_max = files_allowed()
-    return max(1, (files_max - FILES_RESERVED - files_reserved(files_max)) // 2)
+    return max(1, (files_max - FILES_RESERVED - files_reserved(files_max)) * 2 // 3)
 
 
 class Expiring(Protocol):

@@ -105,7 +105,7 @@ def settle_request(
             _check_agreement(authority, sent)
     keep_alive = not options & CLOSE and (minor == 1 or bool(options & KEEP_ALIVE))
     announced = coding is not None or content_length >= 0
-    plain = minor == 1 and keep_alive and not announced and owned is None and upgrade is None and not te_trailers
+    plain = minor == 1 and not announced and owned is None and upgrade is None and not te_trailers
     return RequestHead(
         method,
         target,

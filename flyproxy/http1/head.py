@@ -7,16 +7,19 @@ CRLF = b"\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the lines of a plain head were read: by their names alone, but for a few."""
+    """How the lines of a request were read: by their names alone, but for a few. Holds nothing a client is known by."""
 
     names: tuple[bytes, ...]
     """Every line's name with its colon, as spelled."""
-    special: tuple[tuple[int, bytes], ...]
-    """The lines that do not simply go on, Host among them: which, and as they were sent."""
-    host: bytes
-    """Host's value."""
-    verbatim: bool
-    """What goes on is what came: Host stands first, spelled as we do, and nothing else is special."""
+    same: tuple[tuple[int, bytes], ...]
+    """The lines that must be the same again, and do not go on: Connection, and what is dropped."""
+    host_at: int
+    """Which line is Host."""
+    length_at: int
+    """Which line is Content-Length; -1: none."""
+    dropped: tuple[int, ...]
+    """All these, the last first."""
+    keep_alive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,9 @@ class RequestHead:
     size: int
     """Bytes of the head in the buffer: empty lines in front and the empty line behind included."""
     plain: bool
-    """Nothing but a question: HTTP/1.1, no body, the connection stays, nothing upgraded, expected or claimed."""
+    """Nothing but a question: HTTP/1.1, no body, nothing upgraded, expected or claimed."""
     tail: bytes = field(default=b"", compare=False, repr=False)
     """All bytes behind the request line as they came, if the connection's next head may be compared with them."""
-    shape: "Shape | None" = field(default=None, compare=False, repr=False)
-    """How these lines were read, if the connection's next head may be read in the same way."""
 
     @property
     def host_line_value(self) -> bytes:
@@ -110,7 +111,7 @@ class ResponseHead:
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The head as it came, if the next answer on the same connection may be compared with it; b"": it may not."""
     shape: "AnswerShape | None" = field(default=None, compare=False, repr=False)
-    """As in RequestHead."""
+    """How these lines were read, if the connection's next head may be read in the same way."""
 
     @property
     def lines(self) -> list[bytes]:

@@ -18,6 +18,7 @@ Called again with a longer buffer until the head is there: parsers keep nothing 
 """
 
 import importlib
+from dataclasses import replace
 from itertools import filterfalse
 from types import ModuleType
 from typing import Protocol
@@ -60,6 +61,9 @@ NAMES_REMEMBERED = 1024
 NAME_BYTES_REMEMBERED = 64
 STATUS_LINES_REMEMBERED = 256
 SHAPES_REMEMBERED = 256
+SHAPE_LEARNT_ONE_IN = 8
+"""Of the requests that are read anew: clients of different kinds take turns."""
+HOSTS_REMEMBERED = 1024
 TAIL_BYTES_REMEMBERED = 2048
 """Of a connection's last head: what is longer is not compared with the next one."""
 
@@ -251,13 +255,89 @@ class CachedRequestParser(_CachedLines):
 
     def __init__(self, limits: HeadLimits, owned: frozenset[bytes]) -> None:
         super().__init__(limits, owned, request=True)
-        self._shapes: dict[Shape, Shape] = {}
+        self._shapes: dict[int, Shape] = {}
+        """The last one of every number of lines."""
+        self._hosts: dict[bytes, Field] = {}
+        self._unshaped = SHAPE_LEARNT_ONE_IN
 
     def parse(self, buffer: bytes | bytearray, before: RequestHead | None = None) -> RequestHead | None:
-        if before is not None and before.tail and type(buffer) is bytes:
-            head = self._parse_again(buffer, before)
-            if head is not None:
-                return head
+        head = self._as_before(buffer, before) if type(buffer) is bytes else None
+        return head if head is not None else self._anew(buffer)
+
+    def _as_before(self, buffer: bytes, before: RequestHead | None) -> RequestHead | None:
+        """The head of a client that asks as it asked before, or with names that somebody asked with before; None: read
+        it anew."""
+        end = buffer.find(_CRLF)
+        match = ORIGIN_LINE.fullmatch(buffer, 0, end) if end > 0 else None
+        if match is None:
+            return None
+        method, target, digit = match.groups()
+        if digit != b"1" or method not in EVERYDAY_METHODS:
+            return None
+        end += 2
+        if before is None or not before.tail or not buffer.startswith(before.tail, end):
+            return self._by_names(buffer, end, method, target)
+        size = end + len(before.tail)
+        if size > self._small_bytes:
+            return None
+        before.size, before.method, before.target = size, method, target
+        return before
+
+    def _by_names(self, buffer: bytes, begin: int, method: bytes, target: bytes) -> RequestHead | None:
+        """The head whose lines begin there, if they have the names of a shape, and good values."""
+        end = buffer.find(_END, begin)
+        if end < 0 or end > self._small_bytes - 4:
+            return None
+        raw = buffer[begin:end]
+        lines = raw.split(_CRLF)
+        shape = self._shapes.get(len(lines))
+        if (
+            shape is None
+            or not all(map(_starts_with, lines, shape.names))
+            or len(raw.translate(None, VALUE_BYTES)) != 2 * len(lines) - 2
+        ):
+            return None
+        for number, line in shape.same:
+            if lines[number] != line:
+                return None
+        host = self._hosts.get(lines[shape.host_at]) or self._learn_host(lines[shape.host_at])
+        if host is None:
+            return None
+        length = -1
+        if shape.length_at >= 0:
+            value = lines[shape.length_at][len(shape.names[shape.length_at]) :].strip(b" \t")
+            if CONTENT_LENGTH.fullmatch(value) is None:
+                return None
+            length = int(value)
+        if shape.dropped == (0,) and host.number:
+            block = raw + _CRLF
+        else:
+            for number in shape.dropped:
+                del lines[number]
+            block = block_of(host.value, lines)
+        plain = length < 0
+        tail = raw + _END if plain and len(raw) <= TAIL_BYTES_REMEMBERED else b""
+        return RequestHead(
+            method, target, 1, host.meaning, block, None, length, False, shape.keep_alive, False, None, False, end + 4,
+            plain, tail,
+        )  # fmt: skip
+
+    def _learn_host(self, line: bytes) -> Field | None:
+        """What a Host line says, with `number` 1 if it is spelled as we spell it; None: nothing good."""
+        try:
+            host = self._reader.read(line)[0]
+        except HttpFault:
+            return None
+        if line == b"Host: " + host.value:
+            host = replace(host, number=1)
+        if len(self._hosts) >= HOSTS_REMEMBERED:
+            self._hosts.clear()
+            self._emptied += 1
+        if len(line) <= LINE_BYTES_REMEMBERED:
+            self._hosts[line] = host
+        return host
+
+    def _anew(self, buffer: bytes | bytearray) -> RequestHead | None:
         start = start_of_request(buffer, self._limits) if buffer.startswith(_CRLF) else 0
         end = buffer.find(_END, start)
         if end < 0:
@@ -277,75 +357,39 @@ class CachedRequestParser(_CachedLines):
             minor, authority = int(digit == b"1"), None
             if method not in EVERYDAY_METHODS:
                 check_method(method)
+        came = list(lines)
         fields = self._sort_out(lines, list(filterfalse(self._passes, lines)))
         head = settle_request(method, target, minor, authority, lines, fields, size)
-        if head.plain and authority is None and size <= TAIL_BYTES_REMEMBERED:
-            head.tail = raw[len(first) + 2 :] + _END
+        if minor and authority is None:
+            if head.plain and size <= TAIL_BYTES_REMEMBERED:
+                head.tail = raw[len(first) + 2 :] + _END
+            self._unshaped += 1
+            if self._unshaped >= SHAPE_LEARNT_ONE_IN:
+                self._learn_shape(head, came, fields)
         return head
 
-    def _parse_again(self, buffer: bytes, before: RequestHead) -> RequestHead | None:
-        """The head of a client that asks as it asked before: the same lines, or the same names; None: read it anew."""
-        tail = before.tail
-        end = buffer.find(_CRLF)
-        match = ORIGIN_LINE.fullmatch(buffer, 0, end) if end > 0 else None
-        if match is None:
-            return None
-        method, target, digit = match.groups()
-        if digit != b"1" or method not in EVERYDAY_METHODS:
-            return None
-        end += 2
-        if buffer.startswith(tail, end):
-            before.size = end + len(tail)
-        elif not self._same_names(buffer, end, before):
-            return None
-        if before.size > self._small_bytes:
-            return None
-        before.method, before.target = method, target
-        return before
-
-    def _same_names(self, buffer: bytes, begin: int, before: RequestHead) -> bool:
-        """Whether the lines from `begin` have the names of those before, and good values; then `before` has them."""
-        end = buffer.find(_END, begin)
-        shape = before.shape or self._learn_shape(before)
-        if shape is None or end < 0:
-            return False
-        raw = buffer[begin:end]
-        lines = raw.split(_CRLF)
-        if (
-            len(lines) != len(shape.names)
-            or not all(map(_starts_with, lines, shape.names))
-            or len(raw.translate(None, VALUE_BYTES)) != 2 * len(lines) - 2
-        ):
-            return False
-        for number, line in shape.special:
-            if lines[number] != line:
-                return False
-        before.size = end + 4
-        before.tail = buffer[begin : end + 4]
-        if shape.verbatim:
-            before.block = before.tail[:-2]
-        else:
-            for number, _ in reversed(shape.special):
-                del lines[number]
-            before.block = block_of(shape.host, lines)
-        return True
-
-    def _learn_shape(self, head: RequestHead) -> Shape | None:
-        """How the lines of a plain head were read; None: not by their names."""
-        came = head.tail[:-4].split(_CRLF)
-        fields = self._sort_out(list(came), list(filterfalse(self._passes, came)))
-        for field in fields:
-            if field.kind not in (HOST, DROP) and (field.kind != CONNECTION or field.names):
-                head.tail = b""  # not to be asked again
-                return None
-        special = tuple((number, line) for number, line in enumerate(came) if any(line == one.line for one in fields))
-        names = tuple(line[: line.index(b":") + 1] for line in came)
-        host = next(field.value for field in fields if field.kind == HOST)
-        shape = Shape(names, special, host, len(special) == 1 and came[0] == b"Host: " + host)
+    def _learn_shape(self, head: RequestHead, came: list[bytes], fields: list[Field]) -> None:
+        """Remember how the lines of an HTTP/1.1 head were read, if it was by their names."""
+        said = all(
+            field.kind in (HOST, DROP, CONTENT_LENGTH_KIND) or (field.kind == CONNECTION and not field.names)
+            for field in fields
+        )
+        apart = {field.line: field.kind for field in fields}
+        numbers = [number for number, line in enumerate(came) if line in apart]
+        if not said or len(numbers) != len(fields):
+            return
+        self._unshaped = 0
+        at = {apart[came[number]]: number for number in numbers}
+        kept = (at[HOST], at.get(CONTENT_LENGTH_KIND, -1))
         if len(self._shapes) >= SHAPES_REMEMBERED:
             self._shapes.clear()
-        shape = head.shape = self._shapes.setdefault(shape, shape)
-        return shape
+        self._shapes[len(came)] = Shape(
+            tuple(line[: line.index(b":") + 1] for line in came),
+            tuple((number, came[number]) for number in numbers if number not in kept),
+            *kept,
+            tuple(reversed(numbers)),
+            head.keep_alive,
+        )
 
 
 class StrictResponseParser(_StrictLines):

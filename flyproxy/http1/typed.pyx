@@ -291,7 +291,7 @@ cdef class TypedRequestParser:
             block = block[: 8 + len(value) + copy_lines(to + 8 + len(value), raw, &span)]
         return RequestHead(
             METHODS[span.method], raw[span.target : span.target_end], 1, host, block, None, span.content_length, False,
-            span.keep_alive, False, None, False, span.size, span.keep_alive and span.content_length < 0,
+            span.keep_alive, False, None, False, span.size, span.content_length < 0,
         )
 
 

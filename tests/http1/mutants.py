@@ -183,7 +183,19 @@ MUTANTS = [
     Mutant(
         "same-names-carry-anything", "parser", "len(raw.translate(None, VALUE_BYTES)) != 2 * len(lines) - 2", "False"
     ),
-    Mutant("same-names-of-any-host", "parser", "if lines[number] != line:", "if False:"),
+    Mutant("same-names-of-any-connection", "parser", "if lines[number] != line:", "if False:"),
+    Mutant(
+        "same-names-of-any-length",
+        "parser",
+        "if CONTENT_LENGTH.fullmatch(value) is None:",
+        "if not value.lstrip(b'+'):",
+    ),
+    Mutant(
+        "same-names-of-any-host",
+        "parser",
+        "self._hosts.get(lines[shape.host_at])",
+        "next(iter(self._hosts.values()), None)",
+    ),
     Mutant(
         "same-lines-of-any-method", "parser", 'if digit != b"1" or method not in EVERYDAY_METHODS:', 'if digit != b"1":'
     ),
