@@ -23,7 +23,7 @@ from flyproxy.edge.proxy_protocol import Addresses, addresses_of
 from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.splice import SPLICE_BYTES_MIN
 from flyproxy.edge.wire import half_close, reset, unlimited
-from flyproxy.edge.worker import BODY_RATE_NS, DRAIN_GRACE_NS, NEVER, Worker
+from flyproxy.edge.worker import BODY_RATE_NS, COPIED_BYTES_MAX, DRAIN_GRACE_NS, NEVER, Worker
 from flyproxy.http1.body import ChunkedBody
 from flyproxy.http1.faults import HttpFault
 from flyproxy.http1.head import RequestHead
@@ -295,17 +295,21 @@ class ClientConnection(asyncio.Protocol):
         if self.counted is None:
             self.count_for(route)
         exchange = self.exchange = Exchange(self._worker, door, self, route, head, self._begun_ns)
-        rest = buffer[head.size :] if len(buffer) != head.size else b""
         if head.content_length <= 0 and not head.chunked:
             self.state = BUSY
-            self._buffer = rest
+            self._buffer = buffer[head.size :] if len(buffer) != head.size else b""
             self.deadline_ns = NEVER
             exchange.begin(b"", whole=True)
             return
         self._buffer = b""
         self._begin_body(head)
+        rest: bytes | memoryview
+        if not head.chunked and len(buffer) - head.size > COPIED_BYTES_MAX and isinstance(buffer, bytes):
+            rest = memoryview(buffer)[head.size :]
+        else:
+            rest = bytes(buffer[head.size :])
         try:
-            part = self._take(bytes(rest))
+            part = self._take(rest)
         except HttpFault as fault:
             self._worker.beyond(fault)
             exchange.bytes_in += len(rest)
@@ -355,7 +359,7 @@ class ClientConnection(asyncio.Protocol):
         steady_ns = self._body_from_ns + worker.body_ns + self._taken * BODY_RATE_NS
         self.deadline_ns = min(worker.now_ns + worker.body_ns, steady_ns)
 
-    def _take(self, data: bytes) -> bytes:
+    def _take(self, data: bytes | memoryview) -> bytes | memoryview:
         """The part of these bytes that is the body's; when it ends here the rest waits and the state is BUSY."""
         if self.state == COUNTED:
             taken = min(self._left, len(data))
@@ -363,6 +367,7 @@ class ClientConnection(asyncio.Protocol):
             whole = not self._left
         else:
             assert self._body is not None
+            assert isinstance(data, bytes)
             taken = self._body.feed(data)
             whole = self._body.complete
         self._taken += taken
@@ -380,7 +385,7 @@ class ClientConnection(asyncio.Protocol):
         if body is not None and limit is not None and self.exchange is exchange and body.content > limit:
             exchange.body_too_large(limit)
 
-    def _pipelined(self, data: bytes) -> None:
+    def _pipelined(self, data: bytes | memoryview) -> None:
         """The beginning of the next request, or all of it, while this one is busy."""
         if not self._buffer:
             self._begun_ns = self._worker.monotonic_ns()

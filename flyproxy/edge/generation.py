@@ -64,6 +64,7 @@ class Generation:
         if way.region not in self._routers:
             self._routers[way.region] = self._router(way.region)
         way.router, way.unmatched, by_app = self._routers[way.region]
+        way.hosts = {}
         way.raw = by_app[listener.app] if not listener.http and listener.app is not None else None
         way.instance_port = listener.instance_port
         way.trusted = self._trusted

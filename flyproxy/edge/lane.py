@@ -24,7 +24,7 @@ from flyproxy.edge.upstream import HEAD as ANSWER_HEAD
 from flyproxy.edge.upstream import IDLE, UpstreamConnection
 from flyproxy.edge.worker import NEVER, Worker
 from flyproxy.http1.faults import HttpFault
-from flyproxy.http1.head import RequestHead
+from flyproxy.http1.head import RequestHead, ResponseHead
 
 
 class Lane:
@@ -79,19 +79,19 @@ class Lane:
         if client.counted is None:
             client.count_for(route)
         instance = route.only or choose(route.tiers, (), worker.random)
-        idle = instance.pool.idle if instance is not None else None
-        upstream = idle.popitem()[0] if idle else None
-        if instance is None or upstream is None or upstream.transport.is_closing():
+        if instance is None or not instance.pool.idle:
             client.begin(route, head)
             return True
-        self._route, self._instance, self._upstream, self._begun_ns = route, instance, upstream, begun_ns
         ids = worker.ids
         start_us = begun_ns // 1000 + worker.unix_offset_us
         request_id = self._request_id = ids.ulid(start_us // 1000) + door.request_id_suffix
-        recorder = instance.recorder
-        recorder.in_flight += 1
-        if not recorder.dirty:
-            recorder.mark()
+        data = request_head(head, client.suffix, request_id, start_us, ids.trace_lines())
+        upstream = instance.pool.idle.popitem()[0]
+        if upstream.transport.is_closing():
+            client.begin(route, head)
+            return True
+        self._route, self._instance, self._upstream, self._begun_ns = route, instance, upstream, begun_ns
+        self.bytes_sent = len(data)
         client.state = BUSY
         client.deadline_ns = NEVER
         client.exchange = self  # type: ignore[assignment]  # it stands for one
@@ -99,8 +99,10 @@ class Lane:
         upstream.state = ANSWER_HEAD
         upstream.received = upstream.interims = 0
         upstream.deadline_ns = begun_ns + worker.response_ns
-        data = request_head(head, client.suffix, request_id, start_us, ids.trace_lines())
-        self.bytes_sent = len(data)
+        recorder = instance.recorder
+        recorder.in_flight += 1
+        if not recorder.dirty:
+            recorder.mark()
         upstream.transport.write(data)
         return True
 
@@ -122,12 +124,25 @@ class Lane:
             upstream.reusable = head.keep_alive
             self._unfold().answer_written(head.status, len(out), keep=asked.keep_alive)
             return True
+        try:
+            self._finish(asked, head, len(out), now_ns)
+        except Exception as bug:  # ours; the answer has gone out, so nothing may be said or counted again
+            worker.mistake(bug)
+            client.exchange = None
+            upstream.abort()
+            client.abort()
+        return True
+
+    def _finish(self, asked: RequestHead, head: ResponseHead, size: int, now_ns: int) -> None:
+        """The answer is the kernel's, `size` bytes: count it, and let both connections go on."""
+        worker, client, upstream = self._worker, self._client, self._upstream
         instance, route, duration_ns = self._instance, self._route, now_ns - self._begun_ns
         route.edge.exchanged(
-            instance.recorder, head.status, duration_ns, duration_ns, asked.size, len(out), self.bytes_sent, size
-        )
+            instance.recorder, head.status, duration_ns, duration_ns, asked.size, size, self.bytes_sent,
+            upstream.received,
+        )  # fmt: skip
         if worker.log.enabled and route.access_log:
-            worker.log.add(self._entry(asked, head.status, len(out), duration_ns))
+            worker.log.add(self._entry(asked, head.status, size, duration_ns))
         del self._instance, self._route, self._upstream  # an idle client keeps none of them alive
         pool = instance.pool
         idle = pool.idle
@@ -141,7 +156,6 @@ class Lane:
             upstream.reusable = head.keep_alive
             upstream.let_go(now_ns, request_whole=True)
         client.exchange_over(now_ns, keep=asked.keep_alive)
-        return True
 
     def _entry(self, asked: RequestHead, status: int, bytes_out: int, duration_ns: int) -> Entry:
         return Entry(

@@ -37,7 +37,7 @@ from flyproxy.edge.route import Doorway, Route
 from flyproxy.edge.splice import SPLICE_BYTES_MIN, AnswerSplice, UploadingClient, UploadSplice
 from flyproxy.edge.upstream import UpstreamConnection
 from flyproxy.edge.wire import has_vanished, notice_death, untaken_bytes
-from flyproxy.edge.worker import NEVER, Worker
+from flyproxy.edge.worker import COPIED_BYTES_MAX, NEVER, Worker
 from flyproxy.http1.head import RequestHead, ResponseHead
 
 
@@ -93,7 +93,7 @@ class Exchange(Account):
         self.method = head.method
         # the request
         self._request_whole = False
-        self._waiting = b""
+        self._waiting: bytes | memoryview = b""
         # the instance
         self._tried: tuple[Instance, ...] = ()
         self._replayed = False
@@ -118,7 +118,7 @@ class Exchange(Account):
 
     # 1. in: from the client
 
-    def begin(self, body: bytes, *, whole: bool) -> None:
+    def begin(self, body: bytes | memoryview, *, whole: bool) -> None:
         """The head has arrived, with `body`, the part of the body that came with it; `whole`: that was all."""
         self._request_whole = whole
         self.bytes_in += len(body)
@@ -132,13 +132,13 @@ class Exchange(Account):
             return
         self._pick()
 
-    def body_arrived_from_client(self, data: bytes, *, whole: bool) -> None:
+    def body_arrived_from_client(self, data: bytes | memoryview, *, whole: bool) -> None:
         """More of the request's body."""
         self.bytes_in += len(data)
         self._request_whole = whole
         upstream = self._upstream
         if upstream is None:
-            self._waiting += data
+            self._waiting = b"".join((self._waiting, data))
             if len(self._waiting) > self._worker.buffer_bytes:
                 self._client.hold(held=True)
             return
@@ -218,20 +218,27 @@ class Exchange(Account):
         if not head.host:
             head.block, head.host = b"Host: %b\r\n%b" % (self._route.host, head.block), self._route.host
         data = request_head(head, self._client.suffix, self._request_id, self._started_us, lines)
-        if self._waiting:
-            data += self._waiting
+        body = self._waiting
+        if body:
             self._waiting = b""
             self._client.hold(held=False)
         self._sent_ns = now_ns = worker.monotonic_ns()
         if self._request_whole:
             upstream.deadline_ns = now_ns + worker.response_ns
-        self._to_instance(upstream, data)
+        self._to_instance(upstream, data, body)
         if not self._request_whole and head.content_length > SPLICE_BYTES_MIN:
             self._splice_upload()
 
-    def _to_instance(self, upstream: UpstreamConnection, data: bytes) -> None:
-        self.bytes_sent += len(data)
-        upstream.transport.write(data)
+    def _to_instance(
+        self, upstream: UpstreamConnection, data: bytes | memoryview, body: bytes | memoryview = b""
+    ) -> None:
+        self.bytes_sent += len(data) + len(body)
+        if not body:
+            upstream.transport.write(data)
+        elif len(body) <= COPIED_BYTES_MAX:
+            upstream.transport.write(b"".join((data, body)))
+        else:
+            upstream.transport.writelines((data, body))
         if upstream.blocked and upstream.unsent_bytes() > self._worker.buffer_bytes:
             self._client.hold(held=True)
 

@@ -11,6 +11,8 @@ from flyproxy.instrument.recorder import EdgeRecorder
 UNMATCHED_APP = "_unmatched"
 """What a stranger counts under."""
 OPERATOR = "_operator"
+HOSTS_REMEMBERED = 16_384
+"""Of one door; then they are found anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Doorway:
         self.closing = False
         """It is gone from the configuration: connections are told to leave."""
         self.router: Router[Route]
+        self.hosts: dict[bytes, Route] = {}
+        """Host values as they were sent, and where they lead by this router; at most HOSTS_REMEMBERED."""
         self.unmatched: Route
         self.raw: Route | None = None
         """Where a raw TCP door leads."""

@@ -105,7 +105,7 @@ class EdgeServer:
         if worker.clients:
             worker.process.limit_reached("drain_timeout", len(worker.clients))
             for client in list(worker.clients):
-                client.cut_off()
+                worker.guarded(client.cut_off)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(worker.empty.wait(), DRAIN_GRACE_S)
         for instance in self._generation.instances.values() if self._generation is not None else ():

@@ -6,7 +6,7 @@ It says no (`ask`, `answer`) where lane.py hands on, and the bytes go the usual 
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 from flyproxy.http1.typed cimport Reader, Span, TypedRequestParser, TypedResponseParser, copy_lines
 from flyproxy.instrument.typed cimport exchanged
@@ -16,6 +16,7 @@ from flyproxy.edge.balancer import choose
 from flyproxy.edge.client import BUSY, HEAD
 from flyproxy.edge.forwarding import OURS
 from flyproxy.edge.proxy import Exchange
+from flyproxy.edge.route import HOSTS_REMEMBERED
 from flyproxy.edge.request_ids import BLOCK_IDS, PAIRS
 from flyproxy.edge.upstream import HEAD as ANSWER_HEAD
 from flyproxy.edge.upstream import IDLE
@@ -90,14 +91,11 @@ cdef class Lane:
     cdef Lanes lanes
     cdef object client, worker, door, write
     cdef bytes suffix
-    # of a host, as long as the door leads where it led
-    cdef object router, route, edge, only
-    cdef bytes host, host_name
     # of a request
     cdef bytes data
     cdef char request_id[ID_SIZE]
     cdef bytes region
-    cdef object instance, upstream
+    cdef object parser, route, instance, upstream
     cdef Span span
     cdef long long begun_ns
     cdef readonly object bytes_sent
@@ -106,7 +104,6 @@ cdef class Lane:
         self.lanes, self.worker, self.door, self.client = lanes, worker, door, client
         self.region = door.request_id_suffix
         self.write = client.transport.write
-        self.host = b""
 
     def __repr__(self) -> str:
         return f"<Lane {'busy' if self.upstream is not None else 'idle'}>"
@@ -138,41 +135,56 @@ cdef class Lane:
             return False
         if worker.draining or door.closing:
             return False
-        size = self.span.host_end - self.span.host
-        if (
-            door.router is not self.router
-            or size != PyBytes_GET_SIZE(self.host)
-            or memcmp(raw + self.span.host, PyBytes_AS_STRING(self.host), size) != 0
-        ) and not self._find(<TypedRequestParser>parser, raw[self.span.host : self.span.host_end]):
-            return False
-        instance = self.only
+        value = raw[self.span.host : self.span.host_end]
+        route = (<dict>door.hosts).get(value)
+        if route is None:
+            route = self._find(<TypedRequestParser>parser, value)
+            if route is None:
+                return False
+        if self.suffix is None:
+            self.suffix = self.client.suffix
+        if self.client.counted is None:
+            self.client.count_for(route)
+        instance = route.only
         if instance is None:
-            instance = choose(self.route.tiers, (), worker.random)
+            instance = choose(route.tiers, (), worker.random)
             if instance is None:
                 return False
         idle = <dict>instance.pool.idle
         if not idle:
             return False
+        out = self._head(<bytes>data, begun_ns)
         upstream = (<tuple>idle.popitem())[0]
         if upstream.transport.is_closing():
             return False
-        self._send(<bytes>data, begun_ns, instance, upstream)
+        client, recorder = self.client, instance.recorder
+        self.data, self.begun_ns, self.parser = <bytes>data, begun_ns, parser
+        self.route, self.instance, self.upstream = route, instance, upstream
+        self.bytes_sent = len(out)
+        client.state, client.deadline_ns, client.exchange = _BUSY, _NEVER, self
+        upstream.user, upstream.state, upstream.interims, upstream.received = self, _ANSWER_HEAD, 0, 0
+        upstream.deadline_ns = begun_ns + worker.response_ns
+        recorder.in_flight = recorder.in_flight + 1
+        if not recorder.dirty:
+            recorder.mark()
+        upstream.transport.write(out)
         return True
 
-    cdef bint _find(self, TypedRequestParser parser, bytes value):
-        """Learn where this Host value leads; False: nowhere."""
+    cdef object _find(self, TypedRequestParser parser, bytes value):
+        """Where this Host value leads, remembered with the door until it leads elsewhere; None: nowhere."""
+        cdef object door = self.door
         host = parser.host_of(value)
-        route = self.door.router.route(host) if host is not None else None
-        if route is None or route is self.door.unmatched:
-            return False
-        self.router, self.route, self.edge, self.only = self.door.router, route, route.edge, route.only
-        self.host, self.host_name, self.suffix = value, host, self.client.suffix
-        if self.client.counted is None:
-            self.client.count_for(route)
-        return True
+        route = door.router.route(host) if host is not None else None
+        if route is None or route is door.unmatched:
+            return None
+        if len(door.hosts) >= HOSTS_REMEMBERED:
+            door.hosts.clear()
+        door.hosts[value] = route
+        return route
 
-    cdef _send(self, bytes data, object begun_ns, object instance, object upstream):
-        cdef object worker = self.worker, recorder = instance.recorder
+    cdef bytes _head(self, bytes data, object begun_ns):
+        """The head for the instance."""
+        cdef object worker = self.worker
         cdef const char *raw = PyBytes_AS_STRING(data)
         cdef long long begun = begun_ns
         cdef long long start_us = begun // 1000 + <long long>worker.unix_offset_us
@@ -205,17 +217,7 @@ cdef class Lane:
         to = _put_raw(to, _START, START_SIZE)
         to = _put_raw(to, digits, count)
         _put(to, trace_lines)
-        recorder.in_flight = recorder.in_flight + 1
-        if not recorder.dirty:
-            recorder.mark()
-        self.data, self.begun_ns = data, begun
-        self.instance, self.upstream = instance, upstream
-        self.bytes_sent = PyBytes_GET_SIZE(out)
-        client = self.client
-        client.state, client.deadline_ns, client.exchange = _BUSY, _NEVER, self
-        upstream.user, upstream.state, upstream.interims, upstream.received = self, _ANSWER_HEAD, 0, 0
-        upstream.deadline_ns = begun + <long long>worker.response_ns
-        upstream.transport.write(out)
+        return out
 
     def answer(self, data: object) -> bool:
         """Whether this was the usual answer, and is over; if not, nothing happened."""
@@ -223,7 +225,6 @@ cdef class Lane:
         cdef Span span
         cdef const char *raw
         cdef Py_ssize_t size
-        cdef dict idle
         if upstream is None or self.span.method == _HEAD or type(data) is not bytes:
             return False
         if type(parser) is not TypedResponseParser or worker.draining or self.door.closing or client.ended_ns:
@@ -254,26 +255,34 @@ cdef class Lane:
         upstream.reusable = span.keep_alive
         status = span.status
         self.write(out)
-        cdef long long now_ns = worker.monotonic_ns()
+        now_ns = worker.monotonic_ns()
         if client.blocked:
             self._unfold().answer_written(status, PyBytes_GET_SIZE(out), keep=self.span.keep_alive)
             return True
-        bytes_in = self.span.size
-        bytes_out = PyBytes_GET_SIZE(out)
-        recorder, bytes_sent, begun_ns = self.instance.recorder, self.bytes_sent, self.begun_ns
+        try:
+            self._finish(status, PyBytes_GET_SIZE(out), now_ns)
+        except Exception as bug:  # ours; the answer has gone out, so nothing may be said or counted again
+            worker.mistake(bug)
+            client.exchange = None
+            upstream.abort()
+            client.abort()
+        return True
+
+    cdef _finish(self, object status, object size, object now_ns):
+        """The answer is the kernel's, `size` bytes: count it, and let both connections go on."""
+        cdef object worker = self.worker, client = self.client, upstream = self.upstream, route = self.route
+        cdef object instance = self.instance, edge = route.edge, pool = instance.pool, log = worker.log
+        cdef dict idle = <dict>pool.idle
+        duration_ns = now_ns - self.begun_ns
+        bytes_in, bytes_sent, received = self.span.size, self.bytes_sent, upstream.received
         if not exchanged(
-            self.edge, recorder, status, now_ns - begun_ns, now_ns - begun_ns, bytes_in, bytes_out, bytes_sent, size
+            edge, instance.recorder, status, duration_ns, duration_ns, bytes_in, size, bytes_sent, received
         ):
-            self.edge.exchanged(
-                recorder, status, now_ns - begun_ns, now_ns - begun_ns, bytes_in, bytes_out, bytes_sent, size
-            )
-        log = worker.log
-        if log.enabled and self.route.access_log:
-            log.add(self._entry(status, bytes_out, now_ns - begun_ns))
-        pool = self.instance.pool
-        idle = <dict>pool.idle
-        self.data = self.instance = self.upstream = None
-        if span.keep_alive and not upstream.blocked and not pool.closed and len(idle) < pool.idle_max:
+            edge.exchanged(instance.recorder, status, duration_ns, duration_ns, bytes_in, size, bytes_sent, received)
+        if log.enabled and route.access_log:
+            log.add(self._entry(status, size, duration_ns))
+        self.data = self.instance = self.upstream = self.route = self.parser = None
+        if upstream.reusable and not upstream.blocked and not pool.closed and len(idle) < pool.idle_max:
             upstream.user, upstream.state, upstream.deadline_ns, upstream.reused = None, _IDLE, _NEVER, True
             idle[upstream] = now_ns
         else:
@@ -282,28 +291,30 @@ cdef class Lane:
             client.exchange_over(now_ns, keep=self.span.keep_alive)
         else:
             client.exchange, client.state, client.free_ns = None, _CLIENT_HEAD, now_ns
-            client.deadline_ns = now_ns + <long long>worker.idle_ns
-        return True
+            client.deadline_ns = now_ns + worker.idle_ns
 
     cdef object _entry(self, object status, object bytes_out, object duration_ns):
         cdef const char *raw = PyBytes_AS_STRING(self.data)
         return _ENTRY(
             self.worker.unix_ms(self.begun_ns), self.route.app, self.door.region, self.client.ip,
-            _METHODS[self.span.method], self.host_name, raw[self.span.target : self.span.target_end], status,
+            _METHODS[self.span.method], self._host_name(), raw[self.span.target : self.span.target_end], status,
             self.span.size, bytes_out, duration_ns, self.instance.id, duration_ns,
             (self.request_id[:ID_SIZE] + self.region).decode(), None, None,
         )
+
+    cdef object _host_name(self):
+        return (<TypedRequestParser>self.parser).host_of(self.data[self.span.host : self.span.host_end])
 
     cdef object _unfold(self):
         """The Exchange this one stands for."""
         cdef object client = self.client
         if client.exchange is self:
-            head = self.worker.request_parser.parse(self.data)
+            head = self.parser.parse(self.data)  # by the bounds it was read with
             exchange = _EXCHANGE(self.worker, self.door, client, self.route, head, self.begun_ns)
             request_id = self.request_id[:ID_SIZE] + self.region
             exchange.take_over(self.instance, self.upstream, request_id, self.bytes_sent)
             client.exchange = exchange
             if self.upstream.user is self:
                 self.upstream.user = exchange
-            self.data = self.instance = self.upstream = None
+            self.data = self.instance = self.upstream = self.route = self.parser = None
         return client.exchange

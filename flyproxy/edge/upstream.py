@@ -236,7 +236,8 @@ class UpstreamConnection(asyncio.Protocol):
             user = self.user
             if not user.answer(data):
                 self.received += len(data)
-                self.head_read(user, self._worker.response_parser.parse(data, user.method), data)
+                self.before = head = self._worker.response_parser.parse(data, user.method, self.before)
+                self.head_read(user, head, data)
         except HttpFault as fault:
             self._worker.beyond(fault)
             self._fail(faults.BAD_RESPONSE, fault.reason)

@@ -31,6 +31,8 @@ DRAIN_GRACE_NS = 250_000_000
 """How long an idle connection may still bring a request after the drain began; its answer says `Connection: close`."""
 BODY_RATE_NS = 2_000_000
 """Nanoseconds a byte of a request body may take on average: 500 B/s."""
+COPIED_BYTES_MAX = 4096
+"""Of a body: a piece up to here is put together with the head in front of it, a longer one is written behind it."""
 CLOCK_SLACK_US = 2_000
 """How far the kept offset between the two clocks may be off before it is set anew, microseconds."""
 NO_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -192,11 +194,11 @@ class Worker:
         groups: tuple[set[Mortal] | set[Expiring], ...] = (self.clients, self.upstreams)
         for group in groups:
             for connection in [one for one in group if one.deadline_ns <= now_ns]:
-                self._guarded(connection.expired, now_ns)
+                self.guarded(connection.expired, now_ns)
         if self.stalled:
             self._look_at_stalled(now_ns)
         for tunnel in list(self.tunnels):
-            self._guarded(tunnel.report)
+            self.guarded(tunnel.report)
         self.process.connections(len(self.clients))
         self.on_tick(now_ns)
         self.log.flush()
@@ -211,9 +213,9 @@ class Worker:
             elif until_ns <= now_ns:
                 del self.stalled[connection]
                 self.process.limit_reached("write_timeout")
-                self._guarded(connection.write_stalled)
+                self.guarded(connection.write_stalled)
 
-    def _guarded(self, verb: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
+    def guarded(self, verb: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
         """One connection's trouble must not keep the ticker from the others."""
         try:
             verb(*arguments, **named)

@@ -70,6 +70,8 @@ class RequestHead:
     """Nothing but a question: HTTP/1.1, no body, nothing upgraded, expected or claimed."""
     tail: bytes = field(default=b"", compare=False, repr=False)
     """All bytes behind the request line as they came, if the connection's next head may be compared with them."""
+    reader: object = field(default=None, compare=False, repr=False)
+    """Whose bounds they were found good by."""
 
     @property
     def host_line_value(self) -> bytes:
@@ -110,6 +112,8 @@ class ResponseHead:
     """The line that says how long the body is, with its CRLF; b"" when nothing does."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The head as it came, if the next answer on the same connection may be compared with it; b"": it may not."""
+    reader: object = field(default=None, compare=False, repr=False)
+    """Whose bounds it was found good by."""
     shape: "AnswerShape | None" = field(default=None, compare=False, repr=False)
     """How these lines were read, if the connection's next head may be read in the same way."""
 

@@ -275,15 +275,19 @@ class CachedRequestParser(_CachedLines):
         if digit != b"1" or method not in EVERYDAY_METHODS:
             return None
         end += 2
+        if before is not None and before.reader is not self:
+            before = None
         if before is None or not before.tail or not buffer.startswith(before.tail, end):
-            return self._by_names(buffer, end, method, target)
+            return self._by_names(buffer, end, method, target, before)
         size = end + len(before.tail)
         if size > self._small_bytes:
             return None
         before.size, before.method, before.target = size, method, target
         return before
 
-    def _by_names(self, buffer: bytes, begin: int, method: bytes, target: bytes) -> RequestHead | None:
+    def _by_names(
+        self, buffer: bytes, begin: int, method: bytes, target: bytes, before: RequestHead | None
+    ) -> RequestHead | None:
         """The head whose lines begin there, if they have the names of a shape, and good values."""
         end = buffer.find(_END, begin)
         if end < 0 or end > self._small_bytes - 4:
@@ -317,9 +321,13 @@ class CachedRequestParser(_CachedLines):
             block = block_of(host.value, lines)
         plain = length < 0
         tail = raw + _END if plain and len(raw) <= TAIL_BYTES_REMEMBERED else b""
+        if before is not None and plain and before.plain:
+            before.method, before.target, before.host, before.block = method, target, host.meaning, block
+            before.keep_alive, before.size, before.tail = shape.keep_alive, end + 4, tail
+            return before
         return RequestHead(
             method, target, 1, host.meaning, block, None, length, False, shape.keep_alive, False, None, False, end + 4,
-            plain, tail,
+            plain, tail, self,
         )  # fmt: skip
 
     def _learn_host(self, line: bytes) -> Field | None:
@@ -362,7 +370,7 @@ class CachedRequestParser(_CachedLines):
         head = settle_request(method, target, minor, authority, lines, fields, size)
         if minor and authority is None:
             if head.plain and size <= TAIL_BYTES_REMEMBERED:
-                head.tail = raw[len(first) + 2 :] + _END
+                head.tail, head.reader = raw[len(first) + 2 :] + _END, self
             self._unshaped += 1
             if self._unshaped >= SHAPE_LEARNT_ONE_IN:
                 self._learn_shape(head, came, fields)
@@ -437,7 +445,7 @@ class CachedResponseParser(_CachedLines):
     def parse(
         self, buffer: bytes | bytearray, request_method: bytes, before: ResponseHead | None = None
     ) -> ResponseHead | None:
-        comparable = before is not None and before.raw and request_method != b"HEAD"
+        comparable = before is not None and before.raw and before.reader is self and request_method != b"HEAD"
         if before is not None and comparable and (buffer.startswith(before.raw) or self._same_names(buffer, before)):
             return before
         end = buffer.find(_END)
@@ -455,7 +463,7 @@ class CachedResponseParser(_CachedLines):
             fields = self._sort_out(lines, list(filterfalse(self._passes, lines)))
             head = settle_response(status, reason, minor, lines, fields, size, request_method)
             if status >= 200 and status != 204 and request_method != b"HEAD" and size <= TAIL_BYTES_REMEMBERED:
-                head.raw = raw + _END
+                head.raw, head.reader = raw + _END, self
             return head
         except HttpFault as fault:
             raise HttpFault(502, fault.reason, fault.limit) from None

@@ -159,6 +159,7 @@ class EdgeRecorder(_Child):
     ) -> None:
         """A request answered by an instance, from beginning to end: `response` here and there, `transferred` and
         `finished` there, in one call, because most requests end so."""
+        instance.in_flight -= 1
         try:
             histogram, other = self.statuses[status], instance.statuses[status]
         except KeyError:
@@ -177,7 +178,6 @@ class EdgeRecorder(_Child):
         self.bytes_out += bytes_out
         instance.received += to_instance
         instance.sent += from_instance
-        instance.in_flight -= 1
         if not self.dirty:
             self._recorder.mark(self)
         if not instance.dirty:

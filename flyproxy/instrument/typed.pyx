@@ -36,13 +36,13 @@ cpdef bint exchanged(
     cdef list other = (<dict>instance.statuses).get(status)
     if histogram is None or other is None:
         return False
+    instance.in_flight = instance.in_flight - 1
     _observe(histogram, duration_ns)
     _observe(other, instance_ns)
     edge.bytes_in = edge.bytes_in + bytes_in
     edge.bytes_out = edge.bytes_out + bytes_out
     instance.received = instance.received + to_instance
     instance.sent = instance.sent + from_instance
-    instance.in_flight = instance.in_flight - 1
     if not edge.dirty:
         edge.mark()
     if not instance.dirty:
