@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.commit import ROOT
+from bench.edge.ratios import verdict
 
 README = ROOT / "README.md"
 RESULTS = ROOT / "bench" / "results"
@@ -43,10 +44,10 @@ def mixed(found: Json) -> str:
         "|---" * 4 + "|",
     ]
     for one in found["compared"]:
-        at_most, median = one["at_most"], one["found"]["median"]
-        verdict = "" if at_most is None else "met" if median <= at_most else "not met"
+        at_most, lies = one["at_most"], one["found"]
+        said = "" if at_most is None else verdict(lies["low"], lies["high"], at_most)
         bound = "" if at_most is None else f"{at_most:g}"
-        lines.append(f"| {one['quantile']} | {bound} | {ratio(one['found'])} | {verdict} |")
+        lines.append(f"| {one['quantile']} | {bound} | {ratio(lies)} | {said} |")
     return "\n".join(lines)
 
 
@@ -99,7 +100,8 @@ def targets(found: Json) -> list[str]:
         for one in workload["compared"]:
             if one["at_most"] is not None:
                 what = f"{name}, {one['of']}" + (f", to {one['to']}" if one["to"] else f", {workload['unit']}")
-                lines.append(f"| {what} | {one['at_most']:g} | {ratio(one)} | {'met' if one['met'] else 'not met'} |")
+                said = verdict(one["low"], one["high"], one["at_most"])
+                lines.append(f"| {what} | {one['at_most']:g} | {ratio(one)} | {said} |")
     return lines if len(lines) > 2 else []
 
 

@@ -26,6 +26,11 @@ class Interval:
     """How sure `low` to `high` holds the true median; below CONFIDENCE when there were too few rounds."""
 
 
+def verdict(low: float, high: float, at_most: float) -> str:
+    """Whether a figure that lies between these was to be at most so much: "undecided" when the bound lies between."""
+    return "met" if high <= at_most else "not met" if low > at_most else "undecided"
+
+
 def paired(of: Sequence[float], to: Sequence[float]) -> list[float]:
     """The ratio of each round."""
     return [one / other for one, other in zip(of, to, strict=True)]

@@ -2,10 +2,9 @@
 
 import statistics
 
-from bench.edge.ratios import CONFIDENCE
+from bench.edge.ratios import CONFIDENCE, verdict
 from bench.edge.rounds import QUIET_SHARE, Compared, Outcome
 
-VERDICT = {True: "met", False: "not met", None: ""}
 INDENT = "  "
 
 
@@ -37,7 +36,9 @@ def targets(found: Outcome) -> list[str]:
     for one in found.compared:
         if one.at_most is not None:
             what = one.of + (f" / {one.to}" if one.to else "")
-            lines.append(f"{what:48}    {ratio(one)}  <= {one.at_most:<5g} {VERDICT[one.met]}")
+            lines.append(
+                f"{what:48}    {ratio(one)}  <= {one.at_most:<5g} {verdict(one.found.low, one.found.high, one.at_most)}"
+            )
     return lines
 
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.edge.ratios import Interval, interval, paired
+from bench.edge.ratios import Interval, interval, paired, verdict
 from bench.mixed.generator import QUANTILES, Generator, Run
 from bench.mixed.sides import Side
 
@@ -103,7 +103,7 @@ def table(plays: Sequence[Play], rounds: Mapping[str, Sequence[Played]], capacit
         found = ratio.found
         words = f"  {ratio.quantile:6} {OURS} / {BASE}: {found.median:.2f} [{found.low:.2f} .. {found.high:.2f}]"
         if ratio.at_most is not None:
-            words += f"  <= {ratio.at_most:g} {'met' if found.median <= ratio.at_most else 'not met'}"
+            words += f"  <= {ratio.at_most:g} {verdict(found.low, found.high, ratio.at_most)}"
         lines.append(words + ("" if found.confidence >= 0.95 else f" ({found.confidence:.0%} only)"))
     sealed = [sum(v for k, v in p.watched.items() if "samples_sealed" in k) for p in rounds[OURS]]
     lines.append(f"  samples flyproxy sealed, by round: {', '.join(f'{one:,.0f}' for one in sealed)}")
