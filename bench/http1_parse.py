@@ -1,4 +1,4 @@
-"""What reading a request's head costs: microseconds per head, strict reference against line cache.
+"""What reading a request's head costs: microseconds per head, strict reference, the cached reader, the typed one.
 
     python bench/http1_parse.py [--json FILE]
 
@@ -20,8 +20,9 @@ from pathlib import Path
 import h11
 import httptools
 
+from flyproxy.http1.head import RequestHead
 from flyproxy.http1.limits import HeadLimits
-from flyproxy.http1.parser import CachedRequestParser, StrictRequestParser
+from flyproxy.http1.parser import TYPED, CachedRequestParser, StrictRequestParser, request_parser
 
 ROUNDS = 7
 HEADS = 2_000
@@ -62,12 +63,27 @@ def loads() -> dict[str, list[bytes]]:
 
 def readers() -> dict[str, Callable[[bytes], object]]:
     """What reads a head, by name."""
+    typed = {} if TYPED is None else {"typed": request_parser(HeadLimits(), OWNED).parse}
     return {
         "strict": StrictRequestParser(HeadLimits(), OWNED).parse,
         "cached": CachedRequestParser(HeadLimits(), OWNED).parse,
+        "one connection": OneConnection().parse,
+        **typed,
         "httptools": with_httptools,
         "h11": with_h11,
     }
+
+
+class OneConnection:
+    """All heads as those of one connection: each is compared with the last."""
+
+    def __init__(self) -> None:
+        self._parser = CachedRequestParser(HeadLimits(), OWNED)
+        self._before: RequestHead | None = None
+
+    def parse(self, raw: bytes) -> object:
+        self._before = self._parser.parse(raw, self._before)
+        return self._before
 
 
 class Collector:

@@ -12,9 +12,8 @@ header line by itself, the lines against each other. So the fault that is told d
             The default where nothing is compiled.
   Typed     http1/typed.pyx: ordinary heads in one pass over their bytes, all others by Cached.
 
-Measured (bench/http1_parse.py and a request of 700 bytes, ten header lines): 11.6 µs strict; cached 0.7 when a
-connection repeats itself, 2.5 when only names are known, 2.6 by lines that are known, 6.3 when all lines are new but
-Host; typed 0.45, whatever is known; h11 28, httptools 1.7.
+Measured (bench/http1_parse.py, 623 bytes, ten header lines): 12 µs strict; cached 1.0 when a connection repeats itself,
+3.4 when only the names are known; typed 0.65, whatever is known; h11 28, httptools 1.7.
 Worst case: every name new. Then each line costs its pattern and two insertions; a memory is emptied when full, so it
 never holds more than LINES_REMEMBERED * LINE_BYTES_REMEMBERED bytes of lines. Secrets are in no memory that is shared.
 
