@@ -111,14 +111,15 @@ def response_head(
     request_id: bytes,
     body: bytes = b"",
     *,
+    date_line: bytes,
     close: bool,
     keep_alive_said: bool,
     dechunk: bool,
 ) -> bytes:
     """The final response head for the client, with what is there of the body.
 
-    `close` says `Connection: close`; `keep_alive_said` answers an HTTP/1.0 client that asked to stay; `dechunk` leaves
-    out a chunked framing that the client cannot read.
+    `date_line` is for an answer that has none (RFC 9110 6.6.1). `close` says `Connection: close`; `keep_alive_said`
+    answers an HTTP/1.0 client that asked to stay; `dechunk` leaves out a chunked framing that the client cannot read.
     """
     if head.upgrade is not None:
         connection = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head.upgrade
@@ -129,7 +130,8 @@ def response_head(
     else:
         connection = b"\r\n"
     framing = b"" if dechunk else head.framing
-    return b"".join((head.start, OURS, request_id, b"\r\n", framing, connection, body))
+    date = b"" if head.dated else date_line
+    return b"".join((head.start, date, OURS, request_id, b"\r\n", framing, connection, body))
 
 
 def is_event_stream(lines: list[bytes]) -> bool:

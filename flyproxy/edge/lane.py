@@ -117,7 +117,8 @@ class Lane:
             return True
         upstream.before = head
         end = b"\r\n" if asked.keep_alive else b"Connection: close\r\n\r\n"
-        out = b"".join((head.start, OURS, self._request_id, b"\r\n", head.framing, end, data[head.size :]))
+        date = b"" if head.dated else worker.date_line()
+        out = b"".join((head.start, date, OURS, self._request_id, b"\r\n", head.framing, end, data[head.size :]))
         client.transport.write(out)
         now_ns = worker.monotonic_ns()
         if client.blocked:

@@ -297,6 +297,7 @@ class Exchange(Account):
             head,
             self._request_id,
             body if head.upgrade is None else b"",
+            date_line=b"" if head.dated else worker.date_line(),
             close=not self._keep,
             keep_alive_said=not request.minor,
             dechunk=dechunk,

@@ -236,14 +236,15 @@ cdef class Lane:
         if span.size + span.content_length != size:
             return False
         cdef Py_ssize_t length = span.length_end - span.length
+        cdef bytes date = b"" if span.dated else worker.date_line()
         cdef bytes out = PyBytes_FromStringAndSize(
             NULL,
-            span.lines + _lines_size(&span) + _OURS_SIZE + ID_SIZE + PyBytes_GET_SIZE(self.region) + 18 + length + 4
+            span.lines + _lines_size(&span) + PyBytes_GET_SIZE(date) + _OURS_SIZE + ID_SIZE + PyBytes_GET_SIZE(self.region) + 18 + length + 4
             + (0 if self.span.keep_alive else CLOSE_SIZE) + span.content_length,
         )
         cdef char *to = _put_raw(PyBytes_AS_STRING(out), raw, span.lines)
         to += copy_lines(to, raw, &span)
-        to = _put(to, _OURS)
+        to = _put(_put(to, date), _OURS)
         to = _put(_put_raw(to, self.request_id, ID_SIZE), self.region)
         to = _put_raw(to, b"\r\nContent-Length: ", 18)
         to = _put_raw(to, raw + span.length, length)

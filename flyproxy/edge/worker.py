@@ -9,6 +9,7 @@ import asyncio
 import errno
 import random
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any, ParamSpec, Protocol
 
 from flyproxy.clock import Clock
@@ -115,6 +116,7 @@ class Worker:
         """Unix time minus the monotonic clock, microseconds."""
         self.lane: Callable[[Any, Any], Any]
         """Makes what takes a connection's usual requests: of a doorway and a client's connection, an Asker."""
+        self._dated_s, self._date_line = -1, b""
         self.on_tick: Callable[[int], None] = lambda now_ns: None
         self._timer: asyncio.TimerHandle | None = None
         self.settle(edge)
@@ -182,6 +184,13 @@ class Worker:
     def mistake(self, bug: Exception) -> None:
         """A bug of ours showed: say it where a loop says such things, once. What it broke is its owner's to end."""
         self.loop.call_exception_handler({"message": "the front door made a mistake", "exception": bug})
+
+    def date_line(self) -> bytes:
+        """What an answer says that its instance has not dated; made once a second."""
+        second = self.clock.now_ms() // 1000
+        if second != self._dated_s:
+            self._dated_s, self._date_line = second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        return self._date_line
 
     def unix_ms(self, monotonic_ns: int) -> int:
         """Unix time of a monotonic one."""

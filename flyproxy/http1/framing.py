@@ -202,9 +202,11 @@ def settle_response(
     else:
         extent = size + content_length if has_body else size
     chunked = coding is not None
+    dated = any(line[:5].lower() == b"date:" for line in lines)
     return ResponseHead(
-        status, reason, minor, start, content_length, chunked, keep_alive, upgrade, size, has_body, extent, framing
-    )
+        status, reason, minor, start, content_length, chunked, keep_alive, upgrade, size, has_body, extent, framing,
+        dated,
+    )  # fmt: skip
 
 
 def _check_coding(coding: Field, content_length: int, minor: int) -> None:

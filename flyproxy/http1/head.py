@@ -110,6 +110,8 @@ class ResponseHead:
     """Bytes of the whole answer, head and body; -1: only its end tells, or it is not the final one."""
     framing: bytes
     """The line that says how long the body is, with its CRLF; b"" when nothing does."""
+    dated: bool
+    """It says when it was made (RFC 9110 6.6.1: whoever passes on one that does not must say it)."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The head as it came, if the next answer on the same connection may be compared with it; b"": it may not."""
     reader: object = field(default=None, compare=False, repr=False)

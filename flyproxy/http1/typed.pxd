@@ -21,6 +21,7 @@ cdef struct Span:
     int status
     bint verbatim          # Host stands first, spelled as we do, and nothing else is special
     bint keep_alive
+    bint dated             # of an answer: it has a Date
     long long content_length
     Py_ssize_t size
 

@@ -31,7 +31,9 @@ def forwarded(raw: bytes) -> bytes:
 def answered(raw: bytes, *, close: bool = False, keep_alive_said: bool = False, dechunk: bool = False) -> bytes:
     head = RESPONSES.parse(raw, b"GET")
     assert head is not None
-    return response_head(head, b"01X-ord", close=close, keep_alive_said=keep_alive_said, dechunk=dechunk)
+    return response_head(
+        head, b"01X-ord", date_line=b"Date: now\r\n", close=close, keep_alive_said=keep_alive_said, dechunk=dechunk
+    )
 
 
 def test_the_instance_is_told_about_the_client_as_fly_tells_it() -> None:
@@ -77,9 +79,15 @@ def test_an_upgrade_goes_on() -> None:
 def test_the_client_is_told_who_answered_and_under_which_id() -> None:
     head = answered(b"HTTP/1.1 200 Fine\r\nserver: gunicorn\r\nX-Own: 1\r\nVia: 1.1 app\r\nContent-Length: 3\r\n\r\n")
     assert head == (
-        b"HTTP/1.1 200 Fine\r\nX-Own: 1\r\nVia: 1.1 app\r\nServer: " + SERVER + b"\r\n"
+        b"HTTP/1.1 200 Fine\r\nX-Own: 1\r\nVia: 1.1 app\r\nDate: now\r\nServer: " + SERVER + b"\r\n"
         b"Via: 1.1 flyproxy\r\nFly-Request-Id: 01X-ord\r\nContent-Length: 3\r\n\r\n"
     )
+
+
+def test_a_date_is_said_once() -> None:
+    head = answered(b"HTTP/1.1 200 OK\r\ndate: then\r\nContent-Length: 3\r\n\r\n")
+    assert head.count(b"ate: ") == 1
+    assert b"date: then\r\n" in head
 
 
 def test_closing_keeping_and_dechunking_are_said() -> None:

@@ -149,3 +149,17 @@ async def test_a_connection_that_ended_leaves_nothing_to_the_garbage_collector(h
     finally:
         gc.enable()
     assert left == []
+
+
+@pytest.mark.parametrize("dated", [b"", b"Date: then\r\n"])
+@pytest.mark.parametrize("framing", [b"Content-Length: 2\r\n\r\nok", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+async def test_an_answer_that_says_no_date_gets_one(house: House, dated: bytes, framing: bytes) -> None:
+    await house.open(house.app("hello", await house.says(b"HTTP/1.1 200 OK\r\n" + dated + framing)))
+    client = await house.client()
+    for _ in range(2):  # the second one finds an idle connection
+        await client.send(GET)
+        head = await client.head()
+        await client.until(framing.partition(b"\r\n\r\n")[2])
+        assert head.count(b"\r\nDate: ") == 1
+        assert (b"Date: then\r\n" in head) == bool(dated)
+        assert (b" GMT\r\n" in head) != bool(dated)
