@@ -35,8 +35,8 @@ GIB = 1 << 30
 WARM_S = 3
 IDLE_CONNECTIONS = 10_000
 """Or as many as the limit of descriptors lets every proxy hold."""
-FILES_PER_CONNECTION = 2.75
-"""A client's connection and perhaps one to the upstream; and flyproxy keeps a quarter of all for splicing."""
+FILES_PER_CONNECTION = 2.1
+"""A client's connection and one to the upstream, as the peers keep them, and some to spare."""
 
 Round = Mapping[str, Sample]
 """What was measured in one round, by column."""
