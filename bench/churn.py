@@ -31,7 +31,8 @@ import uvloop
 
 from bench.churn_peers import Instances, Visitors
 from bench.churn_plan import draw
-from bench.soak_stage import SAMPLE, free_ports
+from bench.edge.processes import free_ports
+from bench.soak_stage import SAMPLE
 from flyproxy.edge.pipes import PIPES_IDLE_MAX
 
 AT_ONCE = 200

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.edge.processes import free_ports
 from bench.soak_watch import processes
 
 REGIONS = ("ord", "fra", "sin", "syd")
@@ -26,17 +26,6 @@ GUEST_ORGANIZATION = "acme"
 WAIT_S = 30.0
 SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
 LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine nobody has now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [int(sock.getsockname()[1]) for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 def until(check: Callable[[], object], what: str) -> None:

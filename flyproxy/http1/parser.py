@@ -254,7 +254,7 @@ class StrictRequestParser(_StrictLines):
 
 
 class CachedRequestParser(_CachedLines):
-    """The default."""
+    """The default where nothing is compiled."""
 
     def __init__(self, limits: HeadLimits, owned: frozenset[bytes]) -> None:
         super().__init__(limits, owned, request=True)
@@ -429,7 +429,7 @@ class StrictResponseParser(_StrictLines):
 
 
 class CachedResponseParser(_CachedLines):
-    """The default for answers."""
+    """The default for answers where nothing is compiled."""
 
     def __init__(self, limits: HeadLimits, dropped: frozenset[bytes] = frozenset()) -> None:
         super().__init__(limits, frozenset(), request=False, dropped=dropped)

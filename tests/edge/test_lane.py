@@ -47,11 +47,8 @@ async def said() -> list[dict[str, Any]]:
     return contexts
 
 
-@pytest.mark.parametrize("answer", [OK, CHUNKED])
-async def test_a_request_under_way_ends_well_when_a_reload_tightens_the_bounds(
-    house: House, said: list[dict[str, Any]], answer: bytes
-) -> None:
-    instance = Slow(answer)
+async def asked_before_a_reload(house: House, instance: Slow) -> Any:
+    """A client whose request is with the instance, while the bounds became tighter than its head."""
     app = house.app("hello", await house.upstream(instance.handle))
     await house.open(app)
     client = await house.client()
@@ -60,6 +57,15 @@ async def test_a_request_under_way_ends_well_when_a_reload_tightens_the_bounds(
     await instance.asked.wait()
     tighter = house.configure(app, limits=resolved.Limits(header_count=5))
     await house.server.commit(tighter, [None] * len(tighter.listeners))
+    return client
+
+
+@pytest.mark.parametrize("answer", [OK, CHUNKED])
+async def test_a_request_under_way_ends_well_when_a_reload_tightens_the_bounds(
+    house: House, said: list[dict[str, Any]], answer: bytes
+) -> None:
+    instance = Slow(answer)
+    client = await asked_before_a_reload(house, instance)
     instance.go_on.set()
     head = await client.head()
     assert b" 200 OK" in head
@@ -72,14 +78,7 @@ async def test_a_request_under_way_ends_well_when_a_reload_tightens_the_bounds(
 
 async def test_a_client_that_leaves_after_a_reload_is_counted_once(house: House, said: list[dict[str, Any]]) -> None:
     instance = Slow()
-    app = house.app("hello", await house.upstream(instance.handle))
-    await house.open(app)
-    client = await house.client()
-    await client.ask(GET)
-    await client.send(LONG)
-    await instance.asked.wait()
-    tighter = house.configure(app, limits=resolved.Limits(header_count=5))
-    await house.server.commit(tighter, [None] * len(tighter.listeners))
+    client = await asked_before_a_reload(house, instance)
     client.abort()
     await house.settle(lambda: house.server.statistics()["in_flight"] == 0)
     instance.go_on.set()
